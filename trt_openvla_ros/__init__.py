@@ -1,0 +1,1 @@
+"""Run OpenVLA-family robot policies in ROS 2."""
