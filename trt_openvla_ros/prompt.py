@@ -1,0 +1,169 @@
+"""Instructions to prompts to token ids, and ids back to text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+import re
+import unicodedata
+
+from trt_openvla_ros.errors import ConfigError, InputError
+
+_QUESTION = 'What action should the robot take to {instruction}?'
+_VICUNA = (
+    'A chat between a curious user and an artificial intelligence assistant. The assistant gives '
+    "helpful, detailed, and polite answers to the user's questions. "
+    f'USER: {_QUESTION} ASSISTANT:'
+)
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a model family was asked during training.
+
+    Attributes:
+        template: The prompt with {instruction}.
+        appends_empty_piece: The prompt ends with the lone space piece, which stands before the
+            first action token in training; models that reason write it themselves.
+        reasons: Text comes before the action and the length of the answer is open.
+    """
+
+    template: str
+    appends_empty_piece: bool
+    reasons: bool
+
+
+# Sources: deploy.py of openvla/openvla; the prompt of MichalZawalski/embodied-CoT.
+PROMPT_STYLES = {
+    'openvla': PromptStyle(f'In: {_QUESTION}\nOut:', True, False),
+    'vicuna': PromptStyle(f'{_VICUNA} TASK:', False, True),
+    'vicuna_v01': PromptStyle(_VICUNA, True, False),
+}
+
+
+def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
+    """Choose a style from the checkpoint.
+
+    openvla-7b-v01 and the Embodied-CoT models have the same configuration but for their
+    statistics: only v01 was trained on the whole Open X-Embodiment mix, RT-1's set included.
+
+    Raises:
+        ConfigError: The backbone was never asked in one of the known styles.
+    """
+    if llm_backbone_id.startswith('vicuna'):
+        return 'vicuna_v01' if 'fractal20220817_data' in unnorm_keys else 'vicuna'
+    if llm_backbone_id.endswith('-pure'):
+        return 'openvla'
+    raise ConfigError(
+        f'no prompt is known for llm_backbone_id {llm_backbone_id!r}; '
+        f'set prompt_style to one of {", ".join(PROMPT_STYLES)}'
+    )
+
+
+def normalise_instruction(instruction: str) -> str:
+    """Bring an instruction into the form of the training data.
+
+    Lower case, no control characters, single spaces, no full stop at the end.
+
+    Raises:
+        InputError: Nothing is left.
+    """
+    spaced = ''.join(
+        ' ' if unicodedata.category(character) in ('Cc', 'Cf', 'Zl', 'Zp') else character
+        for character in instruction
+    )
+    text = re.sub(r'\s+', ' ', spaced).strip().rstrip('.').rstrip().lower()
+    if not text:
+        raise InputError(f'instruction {instruction!r} is empty')
+    return text
+
+
+class Tokenizer:
+    """The checkpoint's Llama tokenizer, by `tokenizers` or `sentencepiece`.
+
+    Attributes:
+        vocab_size: Size of the text vocabulary, without added tokens and padding rows.
+        bos_id, eos_id, empty_piece_id: Ids of <s>, </s> and the lone space piece.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if (directory / 'tokenizer.json').is_file():
+            self._load_fast(directory / 'tokenizer.json')
+        elif (directory / 'tokenizer.model').is_file():
+            self._load_sentencepiece(directory / 'tokenizer.model')
+        else:
+            raise ConfigError(f'{directory} has neither tokenizer.json nor tokenizer.model')
+        self.bos_id = self._require('<s>')
+        self.eos_id = self._require('</s>')
+        self.empty_piece_id = self._require('\u2581')
+
+    def _load_fast(self, path: Path) -> None:
+        import tokenizers
+
+        try:
+            fast = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+            raise ConfigError(f'{path} cannot be read: {error}') from error
+        self.vocab_size = fast.get_vocab_size(with_added_tokens=False)
+        self.special = tuple(fast.get_added_tokens_decoder()[i].content
+                             for i in sorted(fast.get_added_tokens_decoder()))
+        self._encode = lambda text: fast.encode(text, add_special_tokens=False).ids
+        self._decode = lambda ids: fast.decode(ids, skip_special_tokens=True)
+        self._piece_id = fast.token_to_id
+
+    def _load_sentencepiece(self, path: Path) -> None:
+        import sentencepiece
+
+        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.vocab_size = model.vocab_size()
+        self.special = ('<unk>', '<s>', '</s>', '<PAD>')
+        self._encode = model.encode
+        # Ids past the vocabulary are padding rows; they have no text.
+        self._decode = lambda ids: model.decode([i for i in ids if i < self.vocab_size])
+        self._piece_id = lambda piece: {
+            index: None if model.is_unknown(index) and piece != '<unk>' else index
+            for index in [model.piece_to_id(piece)]
+        }.popitem()[1]
+
+    def _require(self, piece: str) -> int:
+        index = self._piece_id(piece)
+        if index is None:
+            raise ConfigError(f'the tokenizer has no piece {piece!r}; it is not a Llama tokenizer')
+        return index
+
+    def encode(self, text: str) -> list[int]:
+        """Give the ids of text, beginning with <s>."""
+        return [self.bos_id, *self._encode(text)]
+
+    def decode(self, ids: list[int]) -> str:
+        """Give the text of ids without special tokens."""
+        return self._decode([int(i) for i in ids])
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Makes prompts of one style for one tokenizer."""
+
+    tokenizer: Tokenizer
+    style: PromptStyle
+
+    def __call__(self, instruction: str) -> tuple[str, list[int]]:
+        """Make the prompt and its ids, <s> first.
+
+        Raises:
+            InputError: The instruction is empty or holds a special token's text.
+        """
+        for token in (*self.tokenizer.special, '<image>'):
+            # Compared without case: normalising would turn '<PAD>' into harmless text, but
+            # whoever sends it expects something else to happen.
+            if token.lower() in instruction.lower():
+                raise InputError(
+                    f'instruction {instruction!r} contains the special token {token!r}; '
+                    'remove it'
+                )
+        text = self.style.template.format(instruction=normalise_instruction(instruction))
+        ids = self.tokenizer.encode(text)
+        empty = self.tokenizer.empty_piece_id
+        if self.style.appends_empty_piece and ids[-1] != empty:
+            ids.append(empty)
+        return text, ids
