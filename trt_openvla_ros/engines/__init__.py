@@ -1,0 +1,40 @@
+"""Backends by name. Only the file of a backend imports it, and only when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoint import Checkpoint
+    from trt_openvla_ros.engines.base import LanguageEngine, VisionEngine
+
+VISION_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_vision:TorchVision'}
+LANGUAGE_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_language:TorchLanguage'}
+
+
+def open_engines(
+    name: str, checkpoint: Checkpoint, device: str | None, dtype: str | None
+) -> tuple[VisionEngine, LanguageEngine]:
+    """Load the vision and the language engine of that name.
+
+    Raises:
+        ConfigError: The name is unknown, or the checkpoint does not fit the engine.
+        EngineError: The backend cannot be used on this machine.
+    """
+    if name not in LANGUAGE_ENGINES:
+        raise ConfigError(f'unknown engine {name!r}; known: {", ".join(LANGUAGE_ENGINES)}')
+    from trt_openvla_ros.engines.placement import resolve_placement
+
+    place = resolve_placement(device, dtype)
+    return (
+        _load(VISION_ENGINES[name])(checkpoint, *place),
+        _load(LANGUAGE_ENGINES[name])(checkpoint, *place),
+    )
+
+
+def _load(target: str) -> type:
+    module, name = target.split(':')
+    return getattr(import_module(module), name)

@@ -1,0 +1,66 @@
+"""What a vision engine and a language engine promise; nothing about how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to generate.
+
+    Attributes:
+        max_new_tokens: Generate no more than this; less where the context ends.
+        eos_id: Generation ends after this id, which is part of the answer.
+        actions: Smallest and one past the largest action id; None generates freely and does
+            not end with an action.
+        action_dim: Generation ends after this many action ids.
+        action_begins: Tells from the ids so far whether an action id now begins the action.
+        constrain: Restrict ids to the action range once the action began.
+    """
+
+    max_new_tokens: int
+    eos_id: int
+    actions: tuple[int, int] | None = None
+    action_dim: int = 0
+    action_begins: Callable[[Sequence[int]], bool] = lambda ids: True
+    action_first: bool = True
+    constrain: bool = True
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a language engine wrote.
+
+    Attributes:
+        ids: Token ids, end of sequence included where the model wrote it.
+        out_of_range: Action ids whose unconstrained argmax was outside the action range.
+        prefill_time, decode_time: [s].
+    """
+
+    ids: list[int]
+    out_of_range: int
+    prefill_time: float
+    decode_time: float
+
+
+class VisionEngine(Protocol):
+    """Pixel values to image embeddings."""
+
+    def encode(self, pixel_values: np.ndarray) -> Any:
+        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device."""
+
+
+class LanguageEngine(Protocol):
+    """Prompt and image embeddings to token ids, greedily."""
+
+    def generate(self, ids: Sequence[int], embeddings: Any, decoding: Decoding) -> Generation:
+        """Continue <s>, the [N, D] image embeddings, and the rest of ids."""
+
+    def first_logits(self, ids: Sequence[int], embeddings: Any) -> np.ndarray:
+        """Give the [V] float32 logits of the first generated token."""

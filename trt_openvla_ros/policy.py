@@ -1,0 +1,206 @@
+"""The policy: the one place that knows the order image, prompt, engines, ids, action."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import time
+
+import numpy as np
+
+from trt_openvla_ros.actions import ActionStatistics, ActionTokens
+from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.engines import open_engines
+from trt_openvla_ros.engines.base import Decoding, LanguageEngine, VisionEngine
+from trt_openvla_ros.errors import ConfigError, EngineError
+from trt_openvla_ros.images import ImageProcessor
+from trt_openvla_ros.prompt import PROMPT_STYLES, prompt_style_of, Prompter, Tokenizer
+from trt_openvla_ros.reasoning import ACTION_TAG, parse_fields, split_answer
+
+
+class Policy:
+    """An OpenVLA-family model: image and instruction in, action and reasoning out.
+
+    Not safe for calls from two threads at once.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        vision: VisionEngine,
+        language: LanguageEngine,
+        *,
+        unnorm_key: str | None = None,
+        prompt_style: str | None = None,
+        max_new_tokens: int = 1024,
+        constrain: bool = True,
+    ) -> None:
+        """Put a policy together and test it; from_checkpoint is the usual way.
+
+        Raises:
+            ConfigError: unnorm_key or prompt_style does not fit the checkpoint.
+            EngineError: The self-test found that the image does not matter.
+        """
+        self.checkpoint = checkpoint
+        self.vision = vision
+        self.language = language
+        self.constrain = constrain
+        self.max_new_tokens = max_new_tokens
+        self.processor = ImageProcessor.from_config(checkpoint.preprocessor)
+        tokenizer = Tokenizer(checkpoint.path)
+        style = prompt_style or prompt_style_of(
+            checkpoint.llm_backbone_id, tuple(checkpoint.norm_stats)
+        )
+        if style not in PROMPT_STYLES:
+            raise ConfigError(f'unknown prompt_style {style!r}; known: {", ".join(PROMPT_STYLES)}')
+        self.prompter = Prompter(tokenizer, PROMPT_STYLES[style])
+        self.tokens = ActionTokens(
+            tokenizer.vocab_size, checkpoint.config.get('n_action_bins', 256)
+        )
+        self.set_unnorm_key(unnorm_key)
+        self._self_test()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        unnorm_key: str | None = None,
+        engine: str = 'torch',
+        device: str | None = None,
+        dtype: str | None = None,
+        prompt_style: str | None = None,
+        *,
+        max_new_tokens: int = 1024,
+        constrain: bool = True,
+    ) -> Policy:
+        """Load a checkpoint in the released Hugging Face layout.
+
+        Args:
+            path: Directory, or a Hub id where a network exists.
+            unnorm_key: Data set whose statistics turn bins into units; may be left out when
+                the checkpoint has one.
+            engine: Backend; 'torch'.
+            device: Torch device name; None takes a GPU where there is one.
+            dtype: Torch dtype name; None is bfloat16 on GPUs and float32 on CPUs.
+            prompt_style: 'openvla', 'vicuna' (Embodied-CoT) or 'vicuna_v01'; None decides
+                from the checkpoint.
+            max_new_tokens: Most tokens an answer with reasoning may have.
+            constrain: Restrict ids to the action range once the action began.
+
+        Raises:
+            ConfigError: The checkpoint or an argument cannot be used.
+            EngineError: The backend cannot be used, or the image does not matter to it.
+        """
+        checkpoint = Checkpoint.open(path)
+        vision, language = open_engines(engine, checkpoint, device, dtype)
+        return cls(
+            checkpoint,
+            vision,
+            language,
+            unnorm_key=unnorm_key,
+            prompt_style=prompt_style,
+            max_new_tokens=max_new_tokens,
+            constrain=constrain,
+        )
+
+    def statistics(self, unnorm_key: str | None) -> tuple[str, ActionStatistics]:
+        """Find the statistics of a data set; None is allowed when there is only one.
+
+        Raises:
+            ConfigError: There is no such key; the message lists all with their ranges.
+        """
+        stats = self.checkpoint.norm_stats
+        key = unnorm_key or (next(iter(stats)) if len(stats) == 1 else None)
+        if key not in stats:
+            lines = ''.join(
+                f'\n  {name}: {ActionStatistics.from_norm_stats(entry, name).describe()}'
+                for name, entry in stats.items()
+            )
+            asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
+            raise ConfigError(
+                f'{asked} {self.checkpoint.path}; its keys and their ranges '
+                f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
+            )
+        return key, ActionStatistics.from_norm_stats(stats[key], key)
+
+    def set_unnorm_key(self, unnorm_key: str | None) -> None:
+        """Apply another data set's statistics from the next prediction on.
+
+        Raises:
+            ConfigError: There is no such key; nothing changes.
+        """
+        self.unnorm_key, self._statistics = self.statistics(unnorm_key)
+
+    def predict(self, image: np.ndarray, instruction: str) -> Prediction:
+        """Predict one control step.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+            instruction: What the user says, e.g. 'put the spoon on the towel'.
+
+        Raises:
+            InputError: The image or instruction cannot be used.
+            OutputError: What the model wrote is not an action.
+        """
+        start = time.perf_counter()
+        unnorm_key, statistics = self.unnorm_key, self._statistics
+        prompt, ids = self.prompter(instruction)
+        pixel_values = self.processor(image)
+        preprocessed = time.perf_counter()
+        embeddings = self.vision.encode(pixel_values)
+        seen = time.perf_counter()
+        generation = self.language.generate(ids, embeddings, self._decoding(statistics))
+        reasoning, action_ids = split_answer(
+            generation.ids,
+            self.prompter.tokenizer.eos_id,
+            len(statistics.q01),
+            self.prompter.tokenizer.decode,
+            self.prompter.style.reasons,
+        )
+        normalised = self.tokens.decode(action_ids)
+        return Prediction(
+            action=statistics.unnormalise(normalised),
+            normalised_action=normalised,
+            action_ids=action_ids,
+            generated_ids=np.asarray(generation.ids, np.int64),
+            reasoning=reasoning,
+            prompt=prompt,
+            unnorm_key=unnorm_key,
+            reasoning_fields=parse_fields(reasoning),
+            out_of_range=generation.out_of_range,
+            timings={
+                'preprocess': preprocessed - start,
+                'vision': seen - preprocessed,
+                'prefill': generation.prefill_time,
+                'decode': generation.decode_time,
+                'total': time.perf_counter() - start,
+            },
+        )
+
+    def _decoding(self, statistics: ActionStatistics) -> Decoding:
+        reasons = self.prompter.style.reasons
+        tokenizer = self.prompter.tokenizer
+        return Decoding(
+            max_new_tokens=self.max_new_tokens if reasons else len(statistics.q01),
+            eos_id=tokenizer.eos_id,
+            actions=(self.tokens.first, self.tokens.vocab_size),
+            action_dim=len(statistics.q01),
+            action_begins=lambda ids: tokenizer.decode(ids).rstrip().endswith(ACTION_TAG),
+            action_first=not reasons,
+            constrain=self.constrain,
+        )
+
+    def _self_test(self) -> None:
+        """Refuse a policy that does not see: wrong library versions once fed it no image."""
+        _, ids = self.prompter('pick up the cup')
+        height, width = 48, 64
+        ramp = np.linspace(0, 255, width, dtype=np.uint8)
+        first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
+        embeddings = [
+            self.vision.encode(self.processor(image)) for image in (first, 255 - first)
+        ]
+        logits = [self.language.first_logits(ids, e) for e in embeddings]
+        if bool((embeddings[0] == embeddings[1]).all()):
+            raise EngineError('self-test: two different images have the same image embeddings')
+        if np.array_equal(*logits):
+            raise EngineError('self-test: two different images lead to the same logits')

@@ -1,0 +1,78 @@
+"""Generated ids to reasoning text and action ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import re
+
+import numpy as np
+
+from trt_openvla_ros.errors import OutputError
+
+# Source: get_cot_tags_list of MichalZawalski/embodied-CoT, in the order of its training text.
+TAGS = (
+    'TASK',
+    'PLAN',
+    'VISIBLE OBJECTS',
+    'SUBTASK REASONING',
+    'SUBTASK',
+    'MOVE REASONING',
+    'MOVE',
+    'GRIPPER POSITION',
+)
+ACTION_TAG = 'ACTION:'
+
+# Longer tags first, and none inside another word: 'SUBTASK:' must not be read as 'TASK:'.
+_TAG = re.compile(
+    r'(?<![A-Z])(?<!SUBTASK )(?<!MOVE )('
+    + '|'.join(sorted((*TAGS, 'ACTION'), key=len, reverse=True))
+    + r'):'
+)
+
+
+def split_answer(
+    ids: Sequence[int], eos_id: int, count: int, decode: Callable[[list[int]], str], reasons: bool
+) -> tuple[str, np.ndarray]:
+    """Separate what the model wrote into its reasoning and its action ids.
+
+    Args:
+        ids: [T] generated ids.
+        eos_id: Everything from the first such id on is dropped before the action is taken.
+        count: Length of an action.
+        decode: Ids to text.
+        reasons: Whether text is expected before the action.
+
+    Returns:
+        The reasoning text ('' if none is expected) and [count] int64 action ids.
+
+    Raises:
+        OutputError: The answer is too short, or it reasons and never says 'ACTION:' right
+            before the last `count` ids: it was cut off.
+    """
+    ids = [int(i) for i in ids]
+    if eos_id in ids:
+        ids = ids[: ids.index(eos_id)]
+    if len(ids) < count:
+        raise OutputError(
+            f'the model stopped after {len(ids)} of {count} action tokens; ids {ids}'
+        )
+    text = decode(ids[:-count]) if reasons else ''
+    if reasons and not text.rstrip().endswith(ACTION_TAG):
+        raise OutputError(
+            f'the model wrote {len(ids)} tokens without reaching an action ("... {text[-60:]}"); '
+            'raise max_new_tokens, or check the prompt style'
+        )
+    return text.rstrip().removesuffix(ACTION_TAG).strip(), np.asarray(ids[-count:], np.int64)
+
+
+def parse_fields(reasoning: str) -> dict[str, str]:
+    """Find the tagged parts of a reasoning, wherever they stand.
+
+    The text begins inside TASK, because the prompt ends with that tag. The first occurrence
+    of a tag counts.
+    """
+    pieces = _TAG.split(reasoning)
+    fields = {'TASK': pieces[0].strip()} if pieces[0].strip() else {}
+    for tag, value in zip(pieces[1::2], pieces[2::2], strict=True):
+        fields.setdefault(tag, value.strip())
+    return fields
