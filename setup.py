@@ -1,0 +1,29 @@
+"""Pip's door to the rooms that need no ROS; colcon builds with CMakeLists.txt instead."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+manifest = ElementTree.parse(Path(__file__).with_name('package.xml')).getroot()
+
+setup(
+    name=manifest.findtext('name'),
+    version=manifest.findtext('version'),
+    description=' '.join(manifest.findtext('description').split()),
+    license=manifest.findtext('license'),
+    packages=find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
+    python_requires='>=3.10',
+    install_requires=[
+        'huggingface_hub',
+        'numpy',
+        'pillow',
+        'safetensors>=0.4',
+        'sentencepiece',
+        'timm>=0.9.10',
+        'tokenizers',
+        # A matched pair from one index: a torchvision built for another torch does not import.
+        'torch>=2.2',
+        'torchvision>=0.17',
+    ],
+)
