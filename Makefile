@@ -13,7 +13,7 @@ build:  ## set up the tools and build with colcon
 	  --cmake-args -DPython3_EXECUTABLE=$$venv/bin/python
 
 test: build  ## run every test
-	@$(overlay) && pytest test/unit test/ros
+	@$(overlay) && pytest test
 
 lint:  ## check style
 	@$(env) && ruff check . && ruff format --check .

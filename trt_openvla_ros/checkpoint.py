@@ -255,7 +255,7 @@ def _download(source: str) -> Path:
 
         _log.info('downloading %s', source)
         return Path(snapshot_download(source, allow_patterns=_HUB_FILES))
-    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated kinds
+    except Exception as error:
         raise ConfigError(
             f'checkpoint {source!r} is no directory here, and downloading it failed: {error}'
         ) from error

@@ -14,7 +14,7 @@ from trt_openvla_ros.engines import open_engines
 from trt_openvla_ros.engines.base import Decoding, LanguageEngine, VisionEngine
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.images import ImageProcessor
-from trt_openvla_ros.prompt import PROMPT_STYLES, prompt_style_of, Prompter, Tokenizer
+from trt_openvla_ros.prompt import prompt_style_of, PROMPT_STYLES, Prompter, Tokenizer
 from trt_openvla_ros.reasoning import ACTION_TAG, parse_fields, split_answer
 
 
@@ -196,9 +196,7 @@ class Policy:
         height, width = 48, 64
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
-        embeddings = [
-            self.vision.encode(self.processor(image)) for image in (first, 255 - first)
-        ]
+        embeddings = [self.vision.encode(self.processor(image)) for image in (first, 255 - first)]
         logits = [self.language.first_logits(ids, e) for e in embeddings]
         if bool((embeddings[0] == embeddings[1]).all()):
             raise EngineError('self-test: two different images have the same image embeddings')

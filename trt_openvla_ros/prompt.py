@@ -102,11 +102,13 @@ class Tokenizer:
 
         try:
             fast = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+        except Exception as error:
             raise ConfigError(f'{path} cannot be read: {error}') from error
         self.vocab_size = fast.get_vocab_size(with_added_tokens=False)
-        self.special = tuple(fast.get_added_tokens_decoder()[i].content
-                             for i in sorted(fast.get_added_tokens_decoder()))
+        self.special = tuple(
+            fast.get_added_tokens_decoder()[i].content
+            for i in sorted(fast.get_added_tokens_decoder())
+        )
         self._encode = lambda text: fast.encode(text, add_special_tokens=False).ids
         self._decode = lambda ids: fast.decode(ids, skip_special_tokens=True)
         self._piece_id = fast.token_to_id
@@ -158,8 +160,7 @@ class Prompter:
             # whoever sends it expects something else to happen.
             if token.lower() in instruction.lower():
                 raise InputError(
-                    f'instruction {instruction!r} contains the special token {token!r}; '
-                    'remove it'
+                    f'instruction {instruction!r} contains the special token {token!r}; remove it'
                 )
         text = self.style.template.format(instruction=normalise_instruction(instruction))
         ids = self.tokenizer.encode(text)

@@ -23,7 +23,9 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
-        raise ConfigError(f"device {device!r} is not a torch device; use 'cpu' or 'cuda'") from error
+        raise ConfigError(
+            f"device {device!r} is not a torch device; use 'cpu' or 'cuda'"
+        ) from error
     if chosen.type == 'cuda' and not torch.cuda.is_available():
         raise EngineError(f'device {device!r} asked for, but torch sees no GPU; use device cpu')
     name = dtype or ('bfloat16' if chosen.type == 'cuda' else 'float32')

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class TorchLanguage:
     """Language engine in PyTorch. Not safe for calls from two threads at once."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         """Load the language model.
 
         Raises:
@@ -33,7 +31,8 @@ class TorchLanguage:
         """
         self.config = checkpoint.llm
         weights = {
-            name: tensor.to(device, dtype) for name, tensor in checkpoint.tensors('language_model.')
+            name: tensor.to(device, dtype)
+            for name, tensor in checkpoint.tensors('language_model.')
         }
         self._assemble(weights, device, dtype)
 
@@ -184,9 +183,9 @@ class _Layer:
         )
         attended = attended[0].transpose(0, 1).reshape(length, -1)
         hidden = hidden + F.linear(attended, w['out'])
-        gate, up = F.linear(
-            _rms_norm(hidden, w['mlp_norm'], c.rms_norm_eps), w['gate_up']
-        ).chunk(2, dim=-1)
+        gate, up = F.linear(_rms_norm(hidden, w['mlp_norm'], c.rms_norm_eps), w['gate_up']).chunk(
+            2, dim=-1
+        )
         return hidden + F.linear(F.silu(gate) * up, w['down'])
 
 
@@ -240,9 +239,7 @@ def _rms_norm(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.T
     return weight * wide.to(hidden.dtype)
 
 
-def _rotary_table(
-    config: LlamaConfig, device: torch.device, dtype: torch.dtype
-) -> torch.Tensor:
+def _rotary_table(config: LlamaConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Cosines and sines, [2, T, E]."""
     exponent = torch.arange(0, config.head_dim, 2, device=device).float() / config.head_dim
     frequency = 1.0 / (config.rope_theta**exponent)

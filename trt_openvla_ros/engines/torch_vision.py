@@ -69,9 +69,7 @@ class Projector(nn.Module):
 class TorchVision:
     """Vision engine in PyTorch."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         """Load towers and projector.
 
         Raises:
@@ -89,8 +87,7 @@ class TorchVision:
             load_weights(tower.vit, weights, prefix)
         weights = dict(checkpoint.tensors('projector.'))
         shapes = [
-            weights[f'fc{index}.weight'].shape[::-1]
-            for index in range(1, len(weights) // 2 + 1)
+            weights[f'fc{index}.weight'].shape[::-1] for index in range(1, len(weights) // 2 + 1)
         ]
         self.projector = Projector(shapes)
         load_weights(self.projector, weights, 'projector.')
@@ -105,8 +102,7 @@ class TorchVision:
             raise InputError(f'pixel values have shape {pixel_values.shape}, not {expected}')
         pixels = torch.from_numpy(pixel_values).to(self.device, self.dtype)[None]
         features = [
-            tower(part)
-            for tower, part in zip(self.towers, pixels.split(3, dim=1), strict=True)
+            tower(part) for tower, part in zip(self.towers, pixels.split(3, dim=1), strict=True)
         ]
         return torch.cat(features, dim=2)[0]
 
