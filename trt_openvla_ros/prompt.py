@@ -87,6 +87,7 @@ class Tokenizer:
     """
 
     def __init__(self, directory: Path) -> None:
+        """Read tokenizer.json, or tokenizer.model where there is none, from directory."""
         if (directory / 'tokenizer.json').is_file():
             self._load_fast(directory / 'tokenizer.json')
         elif (directory / 'tokenizer.model').is_file():
