@@ -10,6 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
+if [[ -f ${VIRTUAL_ENV:-}/.complete ]]; then
+  # Called from inside such a venv: what it set does not mean that a ROS 2 is sourced.
+  unset AMENT_PREFIX_PATH ROS_DISTRO
+  python=$("$VIRTUAL_ENV/bin/python" -c 'import sys; print(sys._base_executable)')
+fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
   echo "$python is $("$python" --version 2>&1); Python 3.10 or newer is needed (set PYTHON=...)" >&2
   exit 1
