@@ -10,7 +10,7 @@ import numpy as np
 from trt_openvla_ros.actions import ActionStatistics, ActionTokens
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.contracts import Prediction
-from trt_openvla_ros.engines import open_engines
+from trt_openvla_ros.engines import free_memory, open_engines
 from trt_openvla_ros.engines.base import Decoding, LanguageEngine, VisionEngine
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.images import ImageProcessor
@@ -129,7 +129,18 @@ class Policy:
         Raises:
             ConfigError: There is no such key; nothing changes.
         """
-        self.unnorm_key, self._statistics = self.statistics(unnorm_key)
+        # One assignment, so that a prediction in another thread sees both or neither.
+        self._normalisation = self.statistics(unnorm_key)
+
+    @property
+    def unnorm_key(self) -> str:
+        """The data set whose statistics are applied."""
+        return self._normalisation[0]
+
+    def close(self) -> None:
+        """Free the engines' memory; the policy cannot predict any more."""
+        self.vision = self.language = None
+        free_memory()
 
     def predict(self, image: np.ndarray, instruction: str) -> Prediction:
         """Predict one control step.
@@ -143,7 +154,7 @@ class Policy:
             OutputError: What the model wrote is not an action.
         """
         start = time.perf_counter()
-        unnorm_key, statistics = self.unnorm_key, self._statistics
+        unnorm_key, statistics = self._normalisation
         prompt, ids = self.prompter(instruction)
         pixel_values = self.processor(image)
         preprocessed = time.perf_counter()

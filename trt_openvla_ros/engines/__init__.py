@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
+import sys
 from typing import TYPE_CHECKING
 
 from trt_openvla_ros.errors import ConfigError
@@ -33,6 +35,15 @@ def open_engines(
         _load(VISION_ENGINES[name])(checkpoint, *place),
         _load(LANGUAGE_ENGINES[name])(checkpoint, *place),
     )
+
+
+def free_memory() -> None:
+    """Give the memory of engines that nothing refers to back to the device."""
+    gc.collect()
+    # No engine imported it: then there is nothing to free, and no reason to import it.
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _load(target: str) -> type:

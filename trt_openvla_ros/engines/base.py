@@ -50,7 +50,13 @@ class Generation:
 
 
 class VisionEngine(Protocol):
-    """Pixel values to image embeddings."""
+    """Pixel values to image embeddings.
+
+    Attributes:
+        device: Where it runs; its str() is a torch device name.
+    """
+
+    device: Any
 
     def encode(self, pixel_values: np.ndarray) -> Any:
         """Map [C, S, S] float32 to [N, D] embeddings on the engine's device."""

@@ -1,0 +1,90 @@
+"""What the node knows about itself, as /diagnostics."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+import threading
+import time
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+import numpy as np
+
+# Long enough for a p95 of a slow policy, short enough that yesterday's latency is forgotten.
+_WINDOW = 200
+_PARTS = ('preprocess', 'vision', 'prefill', 'decode', 'total')
+
+
+class Statistics:
+    """Counters and latencies; filled by the node's threads and read by its timer.
+
+    Attributes:
+        counts: How often what happened since the node was configured.
+    """
+
+    COUNTS = (
+        'images_received',
+        'images_dropped',
+        'images_stale',
+        'images_rejected',
+        'instructions_rejected',
+        'output_errors',
+        'internal_errors',
+        'actions',
+        'out_of_range_tokens',
+    )
+    ERRORS = ('images_rejected', 'instructions_rejected', 'output_errors', 'internal_errors')
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self._latencies: dict[str, deque[float]] = {p: deque(maxlen=_WINDOW) for p in _PARTS}
+        self._last = (time.monotonic(), Counter())
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to one of COUNTS."""
+        with self._lock:
+            self.counts[name] += amount
+
+    def time(self, timings: dict[str, float]) -> None:
+        """Add a prediction's timings [s]."""
+        with self._lock:
+            for part in _PARTS:
+                self._latencies[part].append(timings[part])
+
+    def status(
+        self, name: str, level: bytes, message: str, facts: dict[str, str]
+    ) -> DiagnosticStatus:
+        """Make the status: rate and errors since the last call, latencies of recent steps.
+
+        Args:
+            name: Of the node.
+            level: A level of DiagnosticStatus; raised to WARN by errors since the last call.
+            message: State of the node in words.
+            facts: What else to tell; 'device' among it.
+        """
+        with self._lock:
+            now, counts = time.monotonic(), self.counts.copy()
+            latencies = {part: np.array(values) for part, values in self._latencies.items()}
+            before, old = self._last
+            self._last = now, counts
+        elapsed = max(now - before, 1e-9)
+        fresh = {key: counts[key] - old[key] for key in self.ERRORS if counts[key] != old[key]}
+        if fresh:
+            level = max(level, DiagnosticStatus.WARN)
+            message += ', ' + ', '.join(f'{value} {key}' for key, value in fresh.items())
+        values = {
+            **facts,
+            'rate [Hz]': f'{(counts["actions"] - old["actions"]) / elapsed:.2f}',
+            **{key: str(counts[key]) for key in self.COUNTS},
+        }
+        for part, seconds in latencies.items():
+            for percent in (50, 95) if len(seconds) else ():
+                values[f'{part} p{percent} [ms]'] = f'{1e3 * np.percentile(seconds, percent):.2f}'
+        return DiagnosticStatus(
+            level=level,
+            name=f'{name}: policy',
+            message=message,
+            hardware_id=facts['device'],
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )

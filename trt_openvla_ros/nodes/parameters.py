@@ -1,0 +1,129 @@
+"""The policy node's parameters: one table, one default per setting.
+
+rclpy checks types and ranges against it, and tests check the README and config/policy.yaml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter.
+
+    Attributes:
+        default: Its value where nobody sets one; the type follows from it.
+        description: What it does, with the unit in brackets.
+        low, high: Inclusive range of a number.
+        choices: The values a string may have.
+        read_only: Whether it is fixed once the node has started.
+    """
+
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Describe it to rclpy."""
+        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
+        if self.choices:
+            descriptor.additional_constraints = f'one of {", ".join(map(repr, self.choices))}'
+        if self.low is not None and isinstance(self.default, int):
+            limits = IntegerRange(from_value=self.low, to_value=self.high)
+            descriptor.integer_range = [limits]
+        elif self.low is not None:
+            limits = FloatingPointRange(from_value=self.low, to_value=self.high)
+            descriptor.floating_point_range = [limits]
+        return descriptor
+
+
+SPECS: dict[str, Spec] = {
+    'checkpoint': Spec('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.'),
+    'unnorm_key': Spec(
+        '',
+        'Data set whose statistics turn bins into m and rad; empty where the checkpoint has one.',
+        read_only=False,
+    ),
+    'engine': Spec('torch', 'Backend that runs the model.'),
+    'device': Spec(
+        '', 'Torch device such as cpu or cuda:0; empty takes a GPU where there is one.'
+    ),
+    'dtype': Spec(
+        '',
+        'Precision; empty is bfloat16 on a GPU and float32 on the CPU.',
+        choices=('', 'float32', 'bfloat16', 'float16'),
+    ),
+    'prompt_style': Spec(
+        '',
+        'How the model is asked; empty decides from the checkpoint.',
+        choices=('', 'openvla', 'vicuna', 'vicuna_v01'),
+    ),
+    'max_new_tokens': Spec(
+        1024, 'Most tokens an answer with reasoning may have.', low=1, high=8192
+    ),
+    'constrain': Spec(True, 'Restrict tokens to the action range once the action began.'),
+    'autostart': Spec(True, 'Configure and activate on start, without a lifecycle manager.'),
+    'image_transport': Spec(
+        'raw',
+        'Subscribe to image (raw) or to image/compressed (compressed).',
+        choices=('raw', 'compressed'),
+    ),
+    'action_frame': Spec(
+        'base_link', 'Frame in which displacement and rotation of the action are expressed.'
+    ),
+    'max_image_age': Spec(
+        0.5,
+        'Older images are dropped, by stamp and clock of the node [s]; 0 accepts any.',
+        low=0.0,
+        high=60.0,
+        read_only=False,
+    ),
+    'max_translation': Spec(
+        0.0,
+        'Longest displacement in one step [m], direction kept; 0 sets no limit.',
+        low=0.0,
+        high=1.0,
+        read_only=False,
+    ),
+    'max_rotation': Spec(
+        0.0,
+        'Largest rotation in one step, as length of (roll, pitch, yaw) [rad], direction kept; '
+        '0 sets no limit.',
+        low=0.0,
+        high=3.15,
+        read_only=False,
+    ),
+    'gripper_closed': Spec(
+        0.0, "Published where the model says closed, in the robot's unit.", low=-1e3, high=1e3
+    ),
+    'gripper_open': Spec(
+        1.0, "Published where the model says open, in the robot's unit.", low=-1e3, high=1e3
+    ),
+    'publish_prompt_image': Spec(
+        False, 'Publish ~/prompt_image: the exact image that the model sees.'
+    ),
+}
+
+
+def declare(node: Node) -> None:
+    """Declare every parameter; a value of the wrong type or range raises, with the range."""
+    for name, spec in SPECS.items():
+        node.declare_parameter(name, spec.default, spec.descriptor())
+
+
+def check_choice(name: str, value: Any) -> str:
+    """Say why value is none of the choices of a parameter; '' where it is fine."""
+    choices = SPECS[name].choices
+    if not choices or value in choices:
+        return ''
+    return f'{name} is {value!r}; it must be one of {", ".join(map(repr, choices))}'

@@ -1,0 +1,341 @@
+"""The policy as a lifecycle node: images and instructions in, actions and reasoning out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import sys
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import numpy as np
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import String
+
+from trt_openvla_ros.actions import ACTION_DIM
+from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes import parameters
+from trt_openvla_ros.nodes.conversions import to_message, to_rgb
+from trt_openvla_ros.nodes.diagnostics import Statistics
+from trt_openvla_ros.nodes.worker import Worker
+from trt_openvla_ros.policy import Policy
+
+_THROTTLE = 2.0  # [s] between two warnings of one kind
+
+
+class PolicyNode(LifecycleNode):
+    """Loads in configure, acts in activate, stops in deactivate, frees memory in cleanup.
+
+    Inference runs in a worker thread, so that services and parameters answer meanwhile.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare parameters; arguments are those of rclpy's Node.
+
+        Raises:
+            ParameterException: A parameter has an impossible value.
+        """
+        super().__init__('policy', **kwargs)
+        self._policy: Policy | None = None
+        self._worker: Worker | None = None
+        self._instruction = ''
+        self._state, self._failure = 'unconfigured', ''
+        self._images_seen = 0
+        self._statistics = Statistics()
+        self.add_on_set_parameters_callback(self._check_parameters)
+        parameters.declare(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Steady: a paused simulation is no reason to fall silent.
+        self._diagnostics_timer = self.create_timer(
+            1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the checkpoint; on failure say why and stay unconfigured."""
+        try:
+            self._policy = self._load()
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow the reason
+            known = isinstance(error, PolicyError)
+            self._failure = str(error) if known else traceback.format_exc()
+            self.get_logger().error(f'not configured: {self._failure}')
+            return TransitionCallbackReturn.FAILURE
+        self._failure = ''
+        self._statistics = Statistics()
+        self._actions = self.create_lifecycle_publisher(VlaAction, '~/action', 10)
+        self._reasonings = self.create_lifecycle_publisher(String, '~/reasoning', 10)
+        self._prompt_images = self.create_lifecycle_publisher(Image, '~/prompt_image', 1)
+        compressed = self._value('image_transport') == 'compressed'
+        self._subscriptions_made = [
+            self.create_subscription(
+                CompressedImage if compressed else Image,
+                'image/compressed' if compressed else 'image',
+                self._on_image,
+                qos_profile_sensor_data,
+            ),
+            self.create_subscription(String, 'instruction', self._on_instruction, 10),
+        ]
+        self._worker = Worker(self._step)
+        self._state = 'inactive'
+        self.get_logger().info(f'loaded {self._policy.checkpoint.path}')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to act, as soon as there is an instruction."""
+        self._sequence = 0
+        self._state = 'active'
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop: when this returns, no further action is published."""
+        self._state = 'inactive'
+        self._worker.revoke()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model's memory."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free, whatever the state was."""
+        self._release()
+        self._state = 'finalized'
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop and free before the node goes."""
+        self._release()
+        super().destroy_node()
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _load(self) -> Policy:
+        if not self._value('checkpoint'):
+            raise ConfigError(
+                "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
+            )
+        self._applied_key = self._value('unnorm_key')
+        policy = Policy.from_checkpoint(
+            self._value('checkpoint'),
+            self._applied_key or None,
+            self._value('engine'),
+            self._value('device') or None,
+            self._value('dtype') or None,
+            self._value('prompt_style') or None,
+            max_new_tokens=self._value('max_new_tokens'),
+            constrain=self._value('constrain'),
+        )
+        _check_length(policy, policy.unnorm_key)
+        return policy
+
+    def _release(self) -> None:
+        if self._policy is None:
+            return
+        self._state = 'unconfigured'
+        self._worker.close()
+        for subscription in self._subscriptions_made:
+            self.destroy_subscription(subscription)
+        for publisher in (self._actions, self._reasonings, self._prompt_images):
+            self.destroy_publisher(publisher)
+        self._instruction = ''
+        self._policy.close()
+        self._policy = self._worker = None
+
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        for change in changes:
+            reason = parameters.check_choice(change.name, change.value)
+            if change.name == 'unnorm_key' and self._policy is not None:
+                try:
+                    _check_length(self._policy, change.value or None)
+                except ConfigError as error:
+                    reason = str(error)
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._statistics.count('images_received')
+        if self._state == 'active' and self._instruction and self._worker.offer(message):
+            self._statistics.count('images_dropped')
+
+    def _on_instruction(self, message: String) -> None:
+        instruction = message.data
+        if instruction.strip():
+            try:
+                self._policy.prompter(instruction)
+            except InputError as error:
+                # Going on with the old instruction is not what its sender wants.
+                self._statistics.count('instructions_rejected')
+                self.get_logger().warning(f'stopped: {error}')
+                instruction = ''
+            else:
+                self.get_logger().info(f'instruction: {instruction!r}')
+        else:
+            self.get_logger().info('empty instruction: stopped')
+            instruction = ''
+        self._instruction = instruction
+        if not instruction:
+            self._worker.revoke()
+
+    def _step(self, message: Image | CompressedImage) -> Callable[[], None] | None:
+        try:
+            return self._act(message)
+        except OutputError as error:
+            self._warn('output_errors', f'no action: {error}')
+        except InputError as error:
+            self._warn('instructions_rejected', f'no action: {error}')
+        except Exception:  # noqa: BLE001 - one bad frame must not end the node
+            self._statistics.count('internal_errors')
+            self.get_logger().error(
+                f'step failed: {traceback.format_exc()}', throttle_duration_sec=_THROTTLE
+            )
+        return None
+
+    def _act(self, message: Image | CompressedImage) -> Callable[[], None] | None:
+        instruction = self._instruction
+        if not instruction or self._is_stale(message):
+            return None
+        try:
+            image = to_rgb(message)
+        except InputError as error:
+            self._warn('images_rejected', f'image ignored: {error}')
+            return None
+        key = self._value('unnorm_key')
+        if key != self._applied_key:
+            self._policy.set_unnorm_key(key or None)
+            self._applied_key = key
+        prediction = self._policy.predict(image, instruction)
+        return lambda: self._publish(message, image, instruction, prediction)
+
+    def _is_stale(self, message: Image | CompressedImage) -> bool:
+        age, limit = self._age(message), self._value('max_image_age')
+        if not limit or -limit <= age <= limit:
+            return False
+        cause = (
+            'its stamp lies in the future; synchronise the clocks, or set use_sim_time'
+            if age < 0
+            else 'is the camera stamping with this clock (use_sim_time)?'
+        )
+        self._warn('images_stale', f'image dropped: {age:.3f} s old, limit {limit} s; {cause}')
+        return True
+
+    def _age(self, message: Image | CompressedImage) -> float:
+        return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+
+    def _warn(self, count: str, text: str) -> None:
+        self._statistics.count(count)
+        # One call site per kind, because rclpy throttles by the caller's line.
+        if count == 'images_stale' or count == 'images_rejected':
+            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
+        else:
+            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
+
+    def _publish(
+        self, source: Image | CompressedImage, image: np.ndarray, instruction: str, p: Prediction
+    ) -> None:
+        action = p.action.copy()
+        limited = [
+            _shorten(action[:3], self._value('max_translation')),
+            _shorten(action[3:6], self._value('max_rotation')),
+        ]
+        closed, opened = self._value('gripper_closed'), self._value('gripper_open')
+        action[6] = closed + np.clip(action[6], 0, 1) * (opened - closed)
+        self._sequence += 1
+        message = VlaAction(
+            action=action,
+            normalised_action=p.normalised_action,
+            instruction=instruction,
+            unnorm_key=p.unnorm_key,
+            checkpoint=self._value('checkpoint'),
+            engine=self._value('engine'),
+            sequence=self._sequence,
+            inference_time=p.timings['total'],
+            image_age=self._age(source),
+            out_of_range=p.out_of_range,
+            limited=any(limited),
+        )
+        message.header.stamp = source.header.stamp
+        message.header.frame_id = self._value('action_frame')
+        self._actions.publish(message)
+        self._reasonings.publish(String(data=p.reasoning))
+        if self._value('publish_prompt_image'):
+            preview = to_message(self._policy.processor.preview(image))
+            preview.header = source.header
+            self._prompt_images.publish(preview)
+        self._statistics.count('actions')
+        self._statistics.count('out_of_range_tokens', p.out_of_range)
+        self._statistics.time(p.timings)
+
+    def _report(self) -> None:
+        level, text = DiagnosticStatus.OK, self._state
+        seen = self._statistics.counts['images_received']
+        if self._failure:
+            level, text = DiagnosticStatus.ERROR, f'{text}: {self._failure}'
+        elif self._state == 'active' and seen == self._images_seen:
+            topic = self.resolve_topic_name(self._subscriptions_made[0].topic_name)
+            level, text = DiagnosticStatus.WARN, f'{text}, no images on {topic}'
+        elif self._state == 'active' and not self._instruction:
+            text = f'{text}, waiting for an instruction'
+        self._images_seen = seen
+        policy = self._policy
+        facts = {
+            'engine': self._value('engine'),
+            'checkpoint': self._value('checkpoint'),
+            'device': str(policy.vision.device) if policy else self._value('device'),
+            'unnorm_key': policy.unnorm_key if policy else self._value('unnorm_key'),
+            'instruction': self._instruction,
+        }
+        name = self.get_fully_qualified_name()
+        message = DiagnosticArray(status=[self._statistics.status(name, level, text, facts)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def _check_length(policy: Policy, unnorm_key: str | None) -> None:
+    key, statistics = policy.statistics(unnorm_key)
+    if len(statistics.q01) != ACTION_DIM:
+        raise ConfigError(
+            f'actions of {key!r} have {len(statistics.q01)} dimensions; VlaAction has {ACTION_DIM}'
+        )
+
+
+def _shorten(vector: np.ndarray, limit: float) -> bool:
+    """Scale vector in place to at most limit (0: any length); tell whether it was longer."""
+    length = float(np.linalg.norm(vector))
+    if not limit or length <= limit:
+        return False
+    vector *= limit / length
+    return True
+
+
+def main() -> None:
+    """Run the node until it is interrupted."""
+    rclpy.init()
+    node = None
+    try:
+        node = PolicyNode()
+        if node.get_parameter('autostart').value:
+            configured = node.trigger_configure()
+            if configured == TransitionCallbackReturn.SUCCESS:
+                node.trigger_activate()
+        rclpy.spin(node)
+    except ParameterException as error:
+        sys.exit(f'policy: {error}')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
