@@ -3,7 +3,7 @@ SHELL := /bin/bash
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
 
-.PHONY: help build test lint clean
+.PHONY: help build demo test lint bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -12,11 +12,17 @@ build:  ## set up the tools and build with colcon
 	@$(env) && colcon build --event-handlers console_direct- \
 	  --cmake-args -DPython3_EXECUTABLE=$$venv/bin/python
 
+demo: build  ## run the policy node on a photograph and show its actions
+	@$(overlay) && python tools/demo.py $(DEMO)
+
 test: build  ## run every test
 	@$(overlay) && pytest test
 
 lint:  ## check style
 	@$(env) && ruff check . && ruff format --check .
+
+bench: build  ## measure the policy against transformers, and the node's overhead
+	@$(overlay) && python tools/bench_policy.py && python tools/demo.py --actions 200
 
 clean:  ## remove what build made
 	rm -rf build install log

@@ -21,10 +21,10 @@ class _Encoding:
     """How an encoding lies in memory.
 
     Attributes:
-        bytes_per_pixel: Of one row; row_factor scales the number of rows (NV21 has 3/2).
-        dtype: Of one channel.
-        channels: Second axis of what OpenCV converts from.
+        channels: Values per pixel.
         code: OpenCV's conversion to RGB; None where it is RGB already.
+        dtype: Of one value.
+        row_factor: Rows in memory per row of the image (NV21 appends its colours).
     """
 
     channels: int

@@ -55,9 +55,7 @@ SPECS: dict[str, Spec] = {
         read_only=False,
     ),
     'engine': Spec('torch', 'Backend that runs the model.'),
-    'device': Spec(
-        '', 'Torch device such as cpu or cuda:0; empty takes a GPU where there is one.'
-    ),
+    'device': Spec('', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'),
     'dtype': Spec(
         '',
         'Precision; empty is bfloat16 on a GPU and float32 on the CPU.',

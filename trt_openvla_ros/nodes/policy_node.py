@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import sys
 import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
@@ -21,13 +17,14 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from trt_openvla_ros.actions import ACTION_DIM
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes import parameters
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 from trt_openvla_ros.nodes.diagnostics import Statistics
+from trt_openvla_ros.nodes.motion import check_length, Robot
+from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.policy import Policy
 
@@ -137,7 +134,7 @@ class PolicyNode(LifecycleNode):
             max_new_tokens=self._value('max_new_tokens'),
             constrain=self._value('constrain'),
         )
-        _check_length(policy, policy.unnorm_key)
+        check_length(policy, policy.unnorm_key)
         return policy
 
     def _release(self) -> None:
@@ -158,7 +155,7 @@ class PolicyNode(LifecycleNode):
             reason = parameters.check_choice(change.name, change.value)
             if change.name == 'unnorm_key' and self._policy is not None:
                 try:
-                    _check_length(self._policy, change.value or None)
+                    check_length(self._policy, change.value or None)
                 except ConfigError as error:
                     reason = str(error)
             if reason:
@@ -193,9 +190,11 @@ class PolicyNode(LifecycleNode):
         try:
             return self._act(message)
         except OutputError as error:
-            self._warn('output_errors', f'no action: {error}')
+            self._statistics.count('output_errors')
+            self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
         except InputError as error:
-            self._warn('instructions_rejected', f'no action: {error}')
+            self._statistics.count('instructions_rejected')
+            self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
         except Exception:  # noqa: BLE001 - one bad frame must not end the node
             self._statistics.count('internal_errors')
             self.get_logger().error(
@@ -210,7 +209,8 @@ class PolicyNode(LifecycleNode):
         try:
             image = to_rgb(message)
         except InputError as error:
-            self._warn('images_rejected', f'image ignored: {error}')
+            self._statistics.count('images_rejected')
+            self.get_logger().warning(f'image ignored: {error}', throttle_duration_sec=_THROTTLE)
             return None
         key = self._value('unnorm_key')
         if key != self._applied_key:
@@ -228,30 +228,26 @@ class PolicyNode(LifecycleNode):
             if age < 0
             else 'is the camera stamping with this clock (use_sim_time)?'
         )
-        self._warn('images_stale', f'image dropped: {age:.3f} s old, limit {limit} s; {cause}')
+        self._statistics.count('images_stale')
+        self.get_logger().warning(
+            f'image dropped: {age:.3f} s old, limit {limit} s; {cause}',
+            throttle_duration_sec=_THROTTLE,
+        )
         return True
 
     def _age(self, message: Image | CompressedImage) -> float:
         return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
 
-    def _warn(self, count: str, text: str) -> None:
-        self._statistics.count(count)
-        # One call site per kind, because rclpy throttles by the caller's line.
-        if count == 'images_stale' or count == 'images_rejected':
-            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
-        else:
-            self.get_logger().warning(text, throttle_duration_sec=_THROTTLE)
-
     def _publish(
         self, source: Image | CompressedImage, image: np.ndarray, instruction: str, p: Prediction
     ) -> None:
-        action = p.action.copy()
-        limited = [
-            _shorten(action[:3], self._value('max_translation')),
-            _shorten(action[3:6], self._value('max_rotation')),
-        ]
-        closed, opened = self._value('gripper_closed'), self._value('gripper_open')
-        action[6] = closed + np.clip(action[6], 0, 1) * (opened - closed)
+        robot = Robot(
+            self._value('max_translation'),
+            self._value('max_rotation'),
+            self._value('gripper_closed'),
+            self._value('gripper_open'),
+        )
+        action, limited = robot.limit(p.action)
         self._sequence += 1
         message = VlaAction(
             action=action,
@@ -264,7 +260,7 @@ class PolicyNode(LifecycleNode):
             inference_time=p.timings['total'],
             image_age=self._age(source),
             out_of_range=p.out_of_range,
-            limited=any(limited),
+            limited=limited,
         )
         message.header.stamp = source.header.stamp
         message.header.frame_id = self._value('action_frame')
@@ -303,39 +299,6 @@ class PolicyNode(LifecycleNode):
         self._diagnostics.publish(message)
 
 
-def _check_length(policy: Policy, unnorm_key: str | None) -> None:
-    key, statistics = policy.statistics(unnorm_key)
-    if len(statistics.q01) != ACTION_DIM:
-        raise ConfigError(
-            f'actions of {key!r} have {len(statistics.q01)} dimensions; VlaAction has {ACTION_DIM}'
-        )
-
-
-def _shorten(vector: np.ndarray, limit: float) -> bool:
-    """Scale vector in place to at most limit (0: any length); tell whether it was longer."""
-    length = float(np.linalg.norm(vector))
-    if not limit or length <= limit:
-        return False
-    vector *= limit / length
-    return True
-
-
 def main() -> None:
     """Run the node until it is interrupted."""
-    rclpy.init()
-    node = None
-    try:
-        node = PolicyNode()
-        if node.get_parameter('autostart').value:
-            configured = node.trigger_configure()
-            if configured == TransitionCallbackReturn.SUCCESS:
-                node.trigger_activate()
-        rclpy.spin(node)
-    except ParameterException as error:
-        sys.exit(f'policy: {error}')
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    run(PolicyNode)

@@ -1,0 +1,58 @@
+"""A predicted action to the action that is published: the robot's limits and gripper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trt_openvla_ros.actions import ACTION_DIM
+from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.policy import Policy
+
+
+@dataclass(frozen=True)
+class Robot:
+    """What one robot needs of an action.
+
+    Attributes:
+        max_translation: Longest displacement in one step [m]; 0 sets no limit.
+        max_rotation: Longest (roll, pitch, yaw) in one step [rad]; 0 sets no limit.
+        gripper_closed, gripper_open: Published for 0 and for 1, in the robot's unit.
+    """
+
+    max_translation: float
+    max_rotation: float
+    gripper_closed: float
+    gripper_open: float
+
+    def limit(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Fit [7] float64 (m, rad, gripper 0..1) to the robot; tell whether it was shortened."""
+        action = action.copy()
+        shortened = _shorten(action[:3], self.max_translation)
+        shortened |= _shorten(action[3:6], self.max_rotation)
+        opening = np.clip(action[6], 0.0, 1.0)
+        action[6] = self.gripper_closed + opening * (self.gripper_open - self.gripper_closed)
+        return action, shortened
+
+
+def check_length(policy: Policy, unnorm_key: str | None) -> None:
+    """Refuse statistics whose actions a VlaAction cannot hold.
+
+    Raises:
+        ConfigError: The key is unknown, or its actions have another length.
+    """
+    key, statistics = policy.statistics(unnorm_key)
+    if len(statistics.q01) != ACTION_DIM:
+        raise ConfigError(
+            f'actions of {key!r} have {len(statistics.q01)} dimensions; VlaAction has {ACTION_DIM}'
+        )
+
+
+def _shorten(vector: np.ndarray, limit: float) -> bool:
+    """Scale vector in place to the limit, keeping its direction."""
+    length = float(np.linalg.norm(vector))
+    if not limit or length <= limit:
+        return False
+    vector *= limit / length
+    return True

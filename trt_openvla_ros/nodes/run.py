@@ -1,0 +1,32 @@
+"""Run one node as a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import sys
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.node import Node
+
+
+def run(make_node: Callable[[], Node]) -> None:
+    """Make a node and spin it until it is interrupted; a lifecycle node may start itself."""
+    rclpy.init()
+    node = None
+    try:
+        node = make_node()
+        if isinstance(node, LifecycleNode) and node.get_parameter('autostart').value:
+            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                node.trigger_activate()
+        rclpy.spin(node)
+    except ParameterException as error:
+        sys.exit(str(error))
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
