@@ -1,13 +1,12 @@
 """Start the policy node; it configures and activates itself."""
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
 from launch_ros.actions import Node, SetParameter, SetParametersFromFile
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-
-from launch import LaunchDescription
 
 DEFAULT_PARAMS = PathJoinSubstitution(
     [FindPackageShare('trt_openvla_ros'), 'config', 'policy.yaml']
@@ -36,7 +35,6 @@ def generate_launch_description():
         parameters=[{'use_sim_time': ParameterValue(value['use_sim_time'], value_type=bool)}],
         remappings=[
             ('image', value['image_topic']),
-            ('image/compressed', [value['image_topic'], '/compressed']),
             ('instruction', value['instruction_topic']),
         ],
         arguments=['--ros-args', '--log-level', value['log_level']],

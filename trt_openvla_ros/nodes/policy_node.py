@@ -72,14 +72,12 @@ class PolicyNode(LifecycleNode):
         self._actions = self.create_lifecycle_publisher(VlaAction, '~/action', 10)
         self._reasonings = self.create_lifecycle_publisher(String, '~/reasoning', 10)
         self._prompt_images = self.create_lifecycle_publisher(Image, '~/prompt_image', 1)
-        compressed = self._value('image_transport') == 'compressed'
+        # Like image_transport, beside the raw topic after its remapping.
+        kind, topic = Image, self.resolve_topic_name('image')
+        if self._value('image_transport') == 'compressed':
+            kind, topic = CompressedImage, f'{topic}/compressed'
         self._subscriptions_made = [
-            self.create_subscription(
-                CompressedImage if compressed else Image,
-                'image/compressed' if compressed else 'image',
-                self._on_image,
-                qos_profile_sensor_data,
-            ),
+            self.create_subscription(kind, topic, self._on_image, qos_profile_sensor_data),
             self.create_subscription(String, 'instruction', self._on_instruction, 10),
         ]
         self._worker = Worker(self._step)
@@ -280,7 +278,7 @@ class PolicyNode(LifecycleNode):
         if self._failure:
             level, text = DiagnosticStatus.ERROR, f'{text}: {self._failure}'
         elif self._state == 'active' and seen == self._images_seen:
-            topic = self.resolve_topic_name(self._subscriptions_made[0].topic_name)
+            topic = self._subscriptions_made[0].topic_name
             level, text = DiagnosticStatus.WARN, f'{text}, no images on {topic}'
         elif self._state == 'active' and not self._instruction:
             text = f'{text}, waiting for an instruction'

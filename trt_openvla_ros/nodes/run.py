@@ -18,9 +18,9 @@ def run(make_node: Callable[[], Node]) -> None:
     node = None
     try:
         node = make_node()
-        if isinstance(node, LifecycleNode) and node.get_parameter('autostart').value:
-            if node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-                node.trigger_activate()
+        autostart = isinstance(node, LifecycleNode) and node.get_parameter('autostart').value
+        if autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            node.trigger_activate()
         rclpy.spin(node)
     except ParameterException as error:
         sys.exit(str(error))
