@@ -23,7 +23,7 @@ setup(
         'timm>=0.9.10',
         'tokenizers',
         # A matched pair from one index: a torchvision built for another torch does not import.
-        'torch>=2.2',
-        'torchvision>=0.17',
+        'torch>=2.4',
+        'torchvision>=0.19',
     ],
 )

@@ -1,23 +1,10 @@
-"""What goes into a policy and what comes out: every field with its shape and unit."""
+"""What comes out of a policy: every field with its shape and unit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One moment as the policy sees it.
-
-    Attributes:
-        image: [H, W, 3] uint8 RGB.
-        instruction: What the user says, e.g. 'put the spoon on the towel'.
-    """
-
-    image: np.ndarray
-    instruction: str
 
 
 @dataclass(frozen=True)

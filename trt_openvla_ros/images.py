@@ -16,12 +16,19 @@ _INTERPOLATION = {'nearest': 0, 'lanczos': 1, 'bilinear': 2, 'bicubic': 3, 'box'
 
 
 @dataclass(frozen=True)
-class _Branch:
-    """Preprocessing of one vision tower."""
+class _Geometry:
+    """How an image becomes one of the tower's size."""
 
     size: tuple[int, int] | int  # exact (height, width), or the length of the shorter side
     crop: tuple[int, int]
     interpolation: int
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """Preprocessing of one vision tower."""
+
+    geometry: _Geometry
     mean: np.ndarray
     std: np.ndarray
 
@@ -63,14 +70,16 @@ class ImageProcessor:
         pil = Image.fromarray(check_image(image))
         if self.letterbox_fill is not None:
             pil = _letterbox(pil, self.letterbox_fill)
-        return np.concatenate([_apply(branch, pil) for branch in self.branches])
+        # Resizing costs most, and both towers of the fused models want the same.
+        resized = {g: _resize(g, pil) for g in {branch.geometry for branch in self.branches}}
+        return np.concatenate([_normalise(b, resized[b.geometry]) for b in self.branches])
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Give the [S, S, 3] uint8 RGB image that the first tower sees, before normalising."""
         pil = Image.fromarray(check_image(image))
         if self.letterbox_fill is not None:
             pil = _letterbox(pil, self.letterbox_fill)
-        return np.asarray(_resize(self.branches[0], pil))
+        return np.asarray(_resize(self.branches[0].geometry, pil))
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -104,9 +113,11 @@ def _parse(config: dict) -> tuple[tuple[_Branch, ...], tuple[int, int, int] | No
             crop_size = (crop_size, crop_size)
         branches.append(
             _Branch(
-                size=target,
-                crop=tuple(crop_size),
-                interpolation=resize.get('interpolation', _INTERPOLATION[names[index]]),
+                _Geometry(
+                    size=target,
+                    crop=tuple(crop_size),
+                    interpolation=resize.get('interpolation', _INTERPOLATION[names[index]]),
+                ),
                 mean=np.asarray(normalise.get('mean', config['means'][index]), np.float32),
                 std=np.asarray(normalise.get('std', config['stds'][index]), np.float32),
             )
@@ -131,23 +142,23 @@ def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
     return padded
 
 
-def _resize(branch: _Branch, image: Image.Image) -> Image.Image:
+def _resize(geometry: _Geometry, image: Image.Image) -> Image.Image:
     width, height = image.size
-    if isinstance(branch.size, int):
+    if isinstance(geometry.size, int):
         short, long = sorted(image.size)
-        scaled = int(branch.size * long / short)
-        new = (branch.size, scaled) if width <= height else (scaled, branch.size)
+        scaled = int(geometry.size * long / short)
+        new = (geometry.size, scaled) if width <= height else (scaled, geometry.size)
     else:
-        new = branch.size[::-1]
+        new = geometry.size[::-1]
     if new != image.size:
-        image = image.resize(new, branch.interpolation)
+        image = image.resize(new, geometry.interpolation)
     width, height = image.size
-    crop_height, crop_width = branch.crop
+    crop_height, crop_width = geometry.crop
     top = round((height - crop_height) / 2)
     left = round((width - crop_width) / 2)
     return image.crop((left, top, left + crop_width, top + crop_height))
 
 
-def _apply(branch: _Branch, image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(_resize(branch, image)).transpose(2, 0, 1).astype(np.float32) / 255
+def _normalise(branch: _Branch, image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order='C') / 255
     return (pixels - branch.mean[:, None, None]) / branch.std[:, None, None]

@@ -54,6 +54,11 @@ class Policy:
         if style not in PROMPT_STYLES:
             raise ConfigError(f'unknown prompt_style {style!r}; known: {", ".join(PROMPT_STYLES)}')
         self.prompter = Prompter(tokenizer, PROMPT_STYLES[style])
+        if tokenizer.vocab_size > checkpoint.llm.vocab_size:
+            raise ConfigError(
+                f'the tokenizer in {checkpoint.path} has {tokenizer.vocab_size} pieces and the '
+                f'model {checkpoint.llm.vocab_size} rows; they are not of one checkpoint'
+            )
         self.tokens = ActionTokens(
             tokenizer.vocab_size, checkpoint.config.get('n_action_bins', 256)
         )
@@ -209,6 +214,11 @@ class Policy:
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
         embeddings = [self.vision.encode(self.processor(image)) for image in (first, 255 - first)]
         logits = [self.language.first_logits(ids, e) for e in embeddings]
+        if not np.isfinite(logits).all():
+            raise EngineError(
+                'self-test: the logits are not finite; the weights are broken or the dtype is '
+                'too narrow (try dtype float32)'
+            )
         if bool((embeddings[0] == embeddings[1]).all()):
             raise EngineError('self-test: two different images have the same image embeddings')
         if np.array_equal(*logits):

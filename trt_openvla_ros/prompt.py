@@ -45,13 +45,16 @@ def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
     """Choose a style from the checkpoint.
 
     openvla-7b-v01 and the Embodied-CoT models have the same configuration but for their
-    statistics: only v01 was trained on the whole Open X-Embodiment mix, RT-1's set included.
+    statistics: v01 was trained on the Open X-Embodiment mix, RT-1's set included; of the
+    Embodied-CoT models the one with that mix has 'bridge_reasoning' in it. A fine-tune of v01
+    on other data cannot be told apart and needs the explicit style.
 
     Raises:
         ConfigError: The backbone was never asked in one of the known styles.
     """
     if llm_backbone_id.startswith('vicuna'):
-        return 'vicuna_v01' if 'fractal20220817_data' in unnorm_keys else 'vicuna'
+        plain = 'fractal20220817_data' in unnorm_keys and 'bridge_reasoning' not in unnorm_keys
+        return 'vicuna_v01' if plain else 'vicuna'
     if llm_backbone_id.endswith('-pure'):
         return 'openvla'
     raise ConfigError(

@@ -22,12 +22,8 @@ TAGS = (
 )
 ACTION_TAG = 'ACTION:'
 
-# Longer tags first, and none inside another word: 'SUBTASK:' must not be read as 'TASK:'.
-_TAG = re.compile(
-    r'(?<![A-Z])(?<!SUBTASK )(?<!MOVE )('
-    + '|'.join(sorted((*TAGS, 'ACTION'), key=len, reverse=True))
-    + r'):'
-)
+# None inside another word: 'SUBTASK:' must not be read as 'TASK:'.
+_TAG = re.compile(rf'(?<![A-Z])({"|".join((*TAGS, "ACTION"))}):')
 
 
 def split_answer(

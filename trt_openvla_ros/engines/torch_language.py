@@ -1,6 +1,6 @@
-"""A Llama in PyTorch, for one sequence: static key-value cache, greedy decoding.
+"""The language engine in PyTorch: one sequence, greedy decoding.
 
-L: tokens now, T: cache length, H: heads, K: key-value heads, E: head width, D: width.
+L: tokens of the prompt, N: image embeddings, D: width, V: rows of the head.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.base import Decoding, Generation
+from trt_openvla_ros.engines.torch_llama import DecoderLayer, rotary_table
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError
 
 if TYPE_CHECKING:
-    from trt_openvla_ros.checkpoint import Checkpoint, LlamaConfig
+    from trt_openvla_ros.checkpoint import Checkpoint
+
+
+# A step attends to a multiple of this many positions and masks the rest: few shapes, which are
+# what kernels and captured graphs are made for, and no reading of a mostly empty cache.
+_WINDOW = 256
 
 
 class TorchLanguage:
@@ -64,7 +70,7 @@ class TorchLanguage:
                 for name in ('gate', 'up')
             ]
             self.layers.append(
-                _Layer(
+                DecoderLayer(
                     c,
                     input_norm=take(f'{at}input_layernorm.weight', c.hidden_size),
                     # One matrix instead of three: fewer kernels, and the same numbers.
@@ -81,9 +87,12 @@ class TorchLanguage:
             if c.tie_word_embeddings
             else take('lm_head.weight', c.vocab_size, c.hidden_size)
         )
-        shape = (c.num_layers, 2, c.num_kv_heads, c.max_positions, c.head_dim)
+        shape = (c.num_layers, 2, 1, c.num_kv_heads, c.max_positions, c.head_dim)
         self.cache = torch.zeros(shape, device=device, dtype=dtype)
-        self.rotation = _rotary_table(c, device, dtype)
+        for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
+            layer.keys, layer.values = keys, values
+        self.rotation = rotary_table(c, device, dtype)
+        self.positions = torch.arange(c.max_positions, device=device)
 
     def generate(
         self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding
@@ -95,7 +104,7 @@ class TorchLanguage:
             OutputError: Logits are not finite.
         """
         start = time.perf_counter()
-        logits = self.prefill(ids, embeddings)[-1]
+        hidden = self._run_prompt(ids, embeddings, every=False)
         position = len(ids) + len(embeddings)
         limit = min(decoding.max_new_tokens, self.config.max_positions - position)
         if limit < 1:
@@ -103,13 +112,19 @@ class TorchLanguage:
                 f'the prompt has {position} positions and the model {self.config.max_positions}; '
                 'shorten the instruction'
             )
-        picker = _Picker(decoding)
-        chosen = picker.pick(logits)
-        prefilled = time.perf_counter()
-        while not picker.finished and len(picker.ids) < limit:
-            logits = self.step(chosen, position)
-            position += 1
-            chosen = picker.pick(logits)
+        picker = _Picker(decoding, self.head)
+        try:
+            chosen = picker.pick(hidden)
+            prefilled = time.perf_counter()
+            while not picker.finished and len(picker.ids) < limit:
+                hidden = self._run_token(chosen, position)
+                position += 1
+                chosen = picker.pick(hidden)
+            picker.check()
+        except OutputError:
+            # Zero times NaN is NaN: what is masked must be finite, or no later answer would be.
+            self.cache.zero_()
+            raise
         end = time.perf_counter()
         return Generation(picker.ids, picker.out_of_range, prefilled - start, end - prefilled)
 
@@ -131,6 +146,17 @@ class TorchLanguage:
         Returns:
             [1 or L, V] logits in the engine's dtype.
         """
+        return F.linear(self._run_prompt(ids, embeddings, every), self.head)
+
+    @torch.inference_mode()
+    def step(self, token: int, position: int) -> torch.Tensor:
+        """Run one token at a position behind the cached ones; [V] logits."""
+        return F.linear(self._run_token(token, position), self.head)[0]
+
+    @torch.inference_mode()
+    def _run_prompt(
+        self, ids: Sequence[int], embeddings: torch.Tensor, every: bool
+    ) -> torch.Tensor:
         length = len(ids) + len(embeddings)
         if length > self.config.max_positions:
             raise InputError(
@@ -139,117 +165,78 @@ class TorchLanguage:
             )
         text = F.embedding(torch.tensor(ids, device=self.embedding.device), self.embedding)
         hidden = torch.cat([text[:1], embeddings.to(text), text[1:]])
-        return self._forward(hidden, 0, every)
+        return self._run(hidden, self.positions[:length], length, None, every)
 
     @torch.inference_mode()
-    def step(self, token: int, position: int) -> torch.Tensor:
-        """Run one token at a position behind the cached ones; [V] logits."""
-        return self._forward(self.embedding[token][None], position, False)[0]
+    def _run_token(self, token: int, position: int) -> torch.Tensor:
+        window = min(position // _WINDOW * _WINDOW + _WINDOW, self.config.max_positions)
+        here = self.positions[position : position + 1]
+        mask = self.positions[None, :window] <= here
+        return self._run(self.embedding[token][None], here, window, mask, every=False)
 
-    def _forward(self, hidden: torch.Tensor, start: int, every: bool) -> torch.Tensor:
-        rotation = self.rotation[:, start : start + len(hidden)]
-        for layer, cache in zip(self.layers, self.cache, strict=True):
-            hidden = layer(hidden, rotation, cache, start)
-        if not every:
-            hidden = hidden[-1:]
-        return F.linear(_rms_norm(hidden, self.norm, self.config.rms_norm_eps), self.head)
-
-
-class _Layer:
-    """One decoder layer."""
-
-    def __init__(self, config: LlamaConfig, **weights: torch.Tensor) -> None:
-        self.config = config
-        self.weights = weights
-
-    def __call__(
-        self, hidden: torch.Tensor, rotation: torch.Tensor, cache: torch.Tensor, start: int
+    def _run(
+        self,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        window: int,
+        mask: torch.Tensor | None,
+        every: bool,
     ) -> torch.Tensor:
-        """Map [L, D] to [L, D]; write keys and values to cache [2, K, T, E] from start on."""
-        c, w = self.config, self.weights
-        length, end = len(hidden), start + len(hidden)
-        qkv = F.linear(_rms_norm(hidden, w['input_norm'], c.rms_norm_eps), w['qkv'])
-        qkv = qkv.view(length, -1, c.head_dim).transpose(0, 1)
-        query, key, value = qkv.split([c.num_heads, c.num_kv_heads, c.num_kv_heads])
-        cache[0, :, start:end] = _rotate(key, rotation)
-        cache[1, :, start:end] = value
-        keys, values = cache[:, :, :end]
-        if c.num_kv_heads != c.num_heads:
-            groups = c.num_heads // c.num_kv_heads
-            keys = keys.repeat_interleave(groups, dim=0)
-            values = values.repeat_interleave(groups, dim=0)
-        attended = F.scaled_dot_product_attention(
-            _rotate(query, rotation)[None], keys[None], values[None], is_causal=length > 1
-        )
-        attended = attended[0].transpose(0, 1).reshape(length, -1)
-        hidden = hidden + F.linear(attended, w['out'])
-        gate, up = F.linear(_rms_norm(hidden, w['mlp_norm'], c.rms_norm_eps), w['gate_up']).chunk(
-            2, dim=-1
-        )
-        return hidden + F.linear(F.silu(gate) * up, w['down'])
+        """Map [L, D] embeddings to [1 or L, D] final hidden states, normalised for the head."""
+        rotation = self.rotation[:, positions]
+        for index, layer in enumerate(self.layers, 1):
+            # Of the last layer only the last position is read, and costs a fraction.
+            keep = len(hidden) if every or index < len(self.layers) else 1
+            hidden = layer(hidden, positions, rotation, window, mask, keep)
+        return F.rms_norm(hidden, self.norm.shape, self.norm, self.config.rms_norm_eps)
 
 
 class _Picker:
     """Chooses token ids greedily and knows when the action begins and ends."""
 
-    def __init__(self, decoding: Decoding) -> None:
+    def __init__(self, decoding: Decoding, head: torch.Tensor) -> None:
         self.decoding = decoding
+        self.head = head
         self.ids: list[int] = []
         self.out_of_range = 0
         self.action_count = 0
         self.finished = False
+        self._constrained: list[torch.Tensor] = []
 
-    def pick(self, logits: torch.Tensor) -> int:
-        """Choose from [V] logits."""
+    @torch.inference_mode()
+    def pick(self, hidden: torch.Tensor) -> int:
+        """Choose from the [1, D] final hidden state."""
         d = self.decoding
-        best, token = torch.max(logits, dim=-1)
-        # max propagates NaN, so this one number tells for the whole vector.
-        if not torch.isfinite(best):
+        in_action = d.actions is not None and bool(self.action_count or d.action_first)
+        if in_action and d.constrain:
+            # Only the action's rows of the head; what the others say can wait for check().
+            first, end = d.actions
+            token = first + int(torch.argmax(F.linear(hidden, self.head[first:end])))
+            self._constrained.append(hidden)
+        else:
+            token = self._argmax(hidden)[0]
+            is_action = d.actions is not None and d.actions[0] <= token < d.actions[1]
+            self.out_of_range += in_action and not is_action
+            in_action = in_action or (is_action and d.action_begins(self.ids))
+        self.action_count += in_action
+        self.ids.append(token)
+        self.finished = token == d.eos_id or 0 < d.action_dim == self.action_count
+        return token
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Count the constrained tokens whose place another one would have taken."""
+        if self._constrained:
+            first, end = self.decoding.actions
+            free = self._argmax(torch.cat(self._constrained))
+            self.out_of_range += sum(not first <= token < end for token in free)
+
+    def _argmax(self, hidden: torch.Tensor) -> list[int]:
+        best, tokens = F.linear(hidden, self.head).max(dim=-1)
+        # max propagates NaN, so these few numbers tell for whole vectors.
+        if not torch.isfinite(best).all():
             raise OutputError(
-                f'the model gave {best.item()} logits after {len(self.ids)} tokens; '
+                f'the model gave {best.tolist()} logits after {len(self.ids)} tokens; '
                 'its weights or the dtype are broken (try dtype float32)'
             )
-        token = int(token)
-        if d.actions is not None:
-            token = self._follow_action(token, logits)
-        self.ids.append(token)
-        self.finished |= token == d.eos_id
-        return token
-
-    def _follow_action(self, token: int, logits: torch.Tensor) -> int:
-        first, end = self.decoding.actions
-        inside = first <= token < end
-        begun = self.action_count or self.decoding.action_first
-        if not begun and inside:
-            begun = self.decoding.action_begins(self.ids)
-        if begun:
-            if not inside:
-                self.out_of_range += 1
-                if self.decoding.constrain:
-                    token = first + int(torch.argmax(logits[first:end]))
-            self.action_count += 1
-            self.finished = self.action_count == self.decoding.action_dim
-        return token
-
-
-def _rms_norm(hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    # In float32, as transformers does it: bfloat16 sums of thousands of squares lose digits.
-    wide = hidden.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(hidden.dtype)
-
-
-def _rotary_table(config: LlamaConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Cosines and sines, [2, T, E]."""
-    exponent = torch.arange(0, config.head_dim, 2, device=device).float() / config.head_dim
-    frequency = 1.0 / (config.rope_theta**exponent)
-    angle = torch.outer(torch.arange(config.max_positions, device=device).float(), frequency)
-    angle = torch.cat([angle, angle], dim=-1)
-    return torch.stack([angle.cos(), angle.sin()]).to(dtype)
-
-
-def _rotate(states: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Rotate [heads, L, E] by rotation [2, L, E]."""
-    half = states.shape[-1] // 2
-    turned = torch.cat([-states[..., half:], states[..., :half]], dim=-1)
-    return states * rotation[0] + turned * rotation[1]
+        return tokens.tolist()

@@ -1,0 +1,141 @@
+"""Compare the policy with timm and LlamaForCausalLM.generate on one random mid-size model.
+
+Both get the same photograph and instruction, run in turn in one process, and must write the same
+tokens. Prints p50 and p95 of each and the ratio of their medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import platform
+import sys
+import tempfile
+import time
+
+import numpy as np
+from PIL import Image
+from random_checkpoint import write_random_checkpoint
+import timm
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torchvision.transforms import InterpolationMode
+import torchvision.transforms.functional as TVF  # noqa: N812 - the field's name for it
+import transformers
+
+from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.policy import Policy
+
+_BICUBIC = InterpolationMode.BICUBIC
+PHOTO = Path(__file__).parents[1] / 'test' / 'data' / 'coffee.jpg'
+INSTRUCTION = 'pick up the coffee cup'
+# Two towers of ViT-Tiny's size and a Llama of 12 layers: 57 M parameters, 25 M of them embeddings.
+TOWER = {'embed_dim': 192, 'depth': 12, 'num_heads': 3}
+LLM = {
+    'hidden_size': 384,
+    'intermediate_size': 1024,
+    'num_hidden_layers': 12,
+    'num_attention_heads': 6,
+}
+
+
+def reference(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], list[int]]:
+    """Build the model from libraries; preprocessing by torchvision, as the release has it."""
+    device, dtype = policy.vision.device, policy.vision.dtype
+    towers = []
+    for name, tower in zip(('featurizer', 'fused_featurizer'), checkpoint.towers, strict=True):
+        vit = timm.create_model(
+            tower.timm_id, num_classes=0, img_size=tower.image_size, **tower.kwargs
+        )
+        weights = checkpoint.tensors(f'vision_backbone.{name}.')
+        vit.load_state_dict({key.replace('scale_factor', 'gamma'): v for key, v in weights})
+        towers.append(vit.to(device, dtype).eval())
+    projector = {key: v.to(device, dtype) for key, v in checkpoint.tensors('projector.')}
+    config = {k: v for k, v in checkpoint.config['text_config'].items() if k != 'model_type'}
+    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
+    llama.load_state_dict(dict(checkpoint.tensors('language_model.')))
+    llama.to(device, dtype).eval()
+    _, ids = policy.prompter(INSTRUCTION)
+    ids = torch.tensor(ids, device=device)
+
+    @torch.inference_mode()
+    def predict(image: np.ndarray) -> list[int]:
+        pil = Image.fromarray(image)
+        pixels = [
+            TVF.normalize(
+                TVF.to_tensor(TVF.resize(pil, list(b.geometry.size), _BICUBIC)), b.mean, b.std
+            ).to(device, dtype)[None]
+            for b in policy.processor.branches
+        ]
+        hidden = torch.cat(
+            [
+                vit.get_intermediate_layers(part, n={len(vit.blocks) - 2})[0]
+                for vit, part in zip(towers, pixels, strict=True)
+            ],
+            dim=2,
+        )
+        for index in range(1, len(projector) // 2 + 1):
+            hidden = F.gelu(hidden) if index > 1 else hidden
+            layer = projector[f'fc{index}.weight'], projector[f'fc{index}.bias']
+            hidden = F.linear(hidden, *layer)
+        text = llama.get_input_embeddings()(ids)[None]
+        embeddings = torch.cat([text[:, :1], hidden, text[:, 1:]], dim=1)
+        answer = llama.generate(
+            inputs_embeds=embeddings, max_new_tokens=7, min_new_tokens=7, do_sample=False
+        )
+        return answer[0].tolist()
+
+    return predict
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Give p50 and p95 in ms."""
+    p50, p95 = 1e3 * np.percentile(seconds, (50, 95))
+    return {'p50_ms': round(float(p50), 2), 'p95_ms': round(float(p95), 2)}
+
+
+def main() -> int:
+    """Run; 0 when both wrote the same tokens."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--repeat', type=int, default=30, help='predictions of each')
+    parser.add_argument('--json', type=Path, help='write the result here')
+    args = parser.parse_args()
+
+    image = np.asarray(Image.open(PHOTO).convert('RGB'))
+    with tempfile.TemporaryDirectory() as directory:
+        path = write_random_checkpoint(Path(directory), tower=TOWER, llm=LLM)
+        policy = Policy.from_checkpoint(path)
+        library = reference(Checkpoint.open(path), policy)
+
+    def ours(image: np.ndarray) -> list[int]:
+        return policy.predict(image, INSTRUCTION).generated_ids.tolist()
+
+    seconds: dict[str, list[float]] = {'policy': [], 'library': []}
+    for index in range(args.repeat + 3):
+        answers = []
+        for name, predict in (('policy', ours), ('library', library)):
+            start = time.perf_counter()
+            answers.append(predict(image))
+            if index >= 3:  # the first ones warm up
+                seconds[name].append(time.perf_counter() - start)
+        if answers[0] != answers[1]:
+            print(f'different tokens: {answers}')
+            return 1
+    result = {
+        **{name: percentiles(values) for name, values in seconds.items()},
+        'ratio_p50': round(float(np.median(seconds['policy']) / np.median(seconds['library'])), 3),
+        'device': str(policy.vision.device),
+        'machine': f'{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}',
+        'versions': {m.__name__: m.__version__ for m in (torch, timm, transformers)},
+    }
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps({**result, 'command': sys.argv}, indent=1) + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
