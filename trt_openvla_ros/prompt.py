@@ -120,16 +120,16 @@ class Tokenizer:
     def _load_sentencepiece(self, path: Path) -> None:
         import sentencepiece
 
-        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        try:
+            model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (RuntimeError, OSError) as error:
+            raise ConfigError(f'{path} cannot be read: {error}') from error
         self.vocab_size = model.vocab_size()
         self.special = ('<unk>', '<s>', '</s>', '<PAD>')
         self._encode = model.encode
         # Ids past the vocabulary are padding rows; they have no text.
         self._decode = lambda ids: model.decode([i for i in ids if i < self.vocab_size])
-        self._piece_id = lambda piece: {
-            index: None if model.is_unknown(index) and piece != '<unk>' else index
-            for index in [model.piece_to_id(piece)]
-        }.popitem()[1]
+        self._piece_id = {model.id_to_piece(i): i for i in range(self.vocab_size)}.get
 
     def _require(self, piece: str) -> int:
         index = self._piece_id(piece)

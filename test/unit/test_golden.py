@@ -7,33 +7,25 @@ import numpy as np
 import pytest
 
 from trt_openvla_ros.engines.base import Decoding
-from trt_openvla_ros.policy import Policy
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
+
+
 CASES = [
-    (name, case)
+    pytest.param(name, case, id=f'{name}-{case["case"]}')
     for name in ('fused', 'single')
     for case in json.loads((GOLDEN / name / 'golden.json').read_text())
 ]
 
 
 @pytest.fixture(scope='module')
-def golden():
-    loaded = {}
-
-    def load(name):
-        if name not in loaded:
-            arrays = dict(np.load(GOLDEN / name / 'golden.npz'))
-            policy = Policy.from_checkpoint(GOLDEN / name, 'toy_arm', device='cpu')
-            loaded[name] = policy, arrays
-        return loaded[name]
-
-    return load
+def arrays():
+    return {name: dict(np.load(GOLDEN / name / 'golden.npz')) for name in ('fused', 'single')}
 
 
-@pytest.mark.parametrize(('name', 'case'), CASES, ids=[f'{n}-{c["case"]}' for n, c in CASES])
-def test_reference_numbers(golden, name, case):
-    policy, arrays = golden(name)
+@pytest.mark.parametrize(('name', 'case'), CASES)
+def test_every_stage_gives_the_reference_numbers(request, arrays, name, case):
+    policy, arrays = request.getfixturevalue(name), arrays[name]
     key = case['case']
     image = arrays[f'{key[:5]}0_image']
     instruction = case['prompt'].split('take to ')[1].split('?')[0]
@@ -55,8 +47,19 @@ def test_reference_numbers(golden, name, case):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
     free = Decoding(max_new_tokens=len(case['generated_ids']), eos_id=2)
     assert policy.language.generate(ids, embeddings, free).ids == case['generated_ids']
-    for unnorm_key in ('toy_arm', 'other_arm'):
-        if unnorm_key in case:
-            policy.set_unnorm_key(unnorm_key)
-            prediction = policy.predict(image, instruction)
-            np.testing.assert_allclose(prediction.action, case[unnorm_key], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(('name', 'case'), [p for p in CASES if p.values[0] == 'fused'])
+@pytest.mark.parametrize('unnorm_key', ['toy_arm', 'other_arm'])
+def test_action_is_the_reference_action(fused, arrays, name, case, unnorm_key):
+    image = arrays[name][f'{case["case"][:5]}0_image']
+    instruction = case['prompt'].split('take to ')[1].split('?')[0]
+    fused.set_unnorm_key(unnorm_key)
+    try:
+        prediction = fused.predict(image, instruction)
+    finally:
+        fused.set_unnorm_key('toy_arm')
+    np.testing.assert_allclose(prediction.action, case[unnorm_key], rtol=0, atol=1e-12)
+    assert prediction.generated_ids.tolist() == case['generated_ids']
+    assert prediction.unnorm_key == unnorm_key
+    assert set(prediction.timings) == {'preprocess', 'vision', 'prefill', 'decode', 'total'}

@@ -94,6 +94,7 @@ class TorchLanguage:
         self.rotation = rotary_table(c, device, dtype)
         self.positions = torch.arange(c.max_positions, device=device)
 
+    @torch.inference_mode()
     def generate(
         self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding
     ) -> Generation:
@@ -153,7 +154,6 @@ class TorchLanguage:
         """Run one token at a position behind the cached ones; [V] logits."""
         return F.linear(self._run_token(token, position), self.head)[0]
 
-    @torch.inference_mode()
     def _run_prompt(
         self, ids: Sequence[int], embeddings: torch.Tensor, every: bool
     ) -> torch.Tensor:
@@ -167,7 +167,6 @@ class TorchLanguage:
         hidden = torch.cat([text[:1], embeddings.to(text), text[1:]])
         return self._run(hidden, self.positions[:length], length, None, every)
 
-    @torch.inference_mode()
     def _run_token(self, token: int, position: int) -> torch.Tensor:
         window = min(position // _WINDOW * _WINDOW + _WINDOW, self.config.max_positions)
         here = self.positions[position : position + 1]
@@ -203,7 +202,6 @@ class _Picker:
         self.finished = False
         self._constrained: list[torch.Tensor] = []
 
-    @torch.inference_mode()
     def pick(self, hidden: torch.Tensor) -> int:
         """Choose from the [1, D] final hidden state."""
         d = self.decoding
@@ -223,7 +221,6 @@ class _Picker:
         self.finished = token == d.eos_id or 0 < d.action_dim == self.action_count
         return token
 
-    @torch.inference_mode()
     def check(self) -> None:
         """Count the constrained tokens whose place another one would have taken."""
         if self._constrained:

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from trt_openvla_ros.policy import Policy
+
+GOLDEN = Path(__file__).parent / 'data' / 'golden'
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        '--tokenizer-dir',
+        help='directory with the tokenizer of openvla-7b, for the tests of its ids',
+    )
+
+
+@pytest.fixture(scope='session')
+def golden_dir():
+    return GOLDEN
+
+
+@pytest.fixture(scope='session')
+def fused():
+    """The policy of the golden checkpoint with two towers and the In:/Out: prompt."""
+    return Policy.from_checkpoint(GOLDEN / 'fused', 'toy_arm', device='cpu')
+
+
+@pytest.fixture(scope='session')
+def single():
+    """The policy of the golden checkpoint with one tower, which reasons."""
+    return Policy.from_checkpoint(GOLDEN / 'single', 'toy_arm', device='cpu')

@@ -1,0 +1,160 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+from trt_openvla_ros.engines.base import Generation
+from trt_openvla_ros.errors import ConfigError, EngineError, OutputError
+from trt_openvla_ros.policy import Policy
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def changed(golden_dir, tmp_path):
+    """A copy of a golden checkpoint whose tensors went through a function."""
+
+    def make(change, name='fused'):
+        path = tmp_path / name
+        shutil.copytree(golden_dir / name, path, copy_function=shutil.copyfile)
+        tensors = load_file(path / 'model.safetensors')
+        change(tensors)
+        save_file(tensors, path / 'model.safetensors')
+        return path
+
+    return make
+
+
+def prefer_text(tensors):
+    """Put the head's action rows where no argmax finds them."""
+    tensors['language_model.lm_head.weight'][31744:32000] *= 1e-3
+    tensors['language_model.lm_head.weight'][100:31000] += torch.randn(30900, 32).bfloat16()
+
+
+def test_unknown_key_lists_all_keys_with_their_ranges(golden_dir):
+    with pytest.raises(ConfigError) as error:
+        Policy.from_checkpoint(golden_dir / 'fused', 'bridge', device='cpu')
+    for part in ("'bridge'", 'toy_arm: [-0.0287, 0.0283]', 'other_arm: [-1, 1]', '[rad]'):
+        assert part in str(error.value)
+
+
+def test_a_key_is_needed_where_there_are_several(golden_dir):
+    with pytest.raises(ConfigError, match='no unnorm_key for'):
+        Policy.from_checkpoint(golden_dir / 'fused', device='cpu')
+
+
+def test_a_refused_key_changes_nothing(fused):
+    with pytest.raises(ConfigError):
+        fused.set_unnorm_key('nobody')
+    assert fused.unnorm_key == 'toy_arm'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        ({'engine': 'tensorflow'}, "unknown engine 'tensorflow'; known: torch"),
+        ({'dtype': 'int8'}, "unknown dtype 'int8'"),
+        ({'device': 'abacus'}, "device 'abacus' is not a torch device"),
+        ({'prompt_style': 'haiku'}, "unknown prompt_style 'haiku'"),
+    ],
+)
+def test_impossible_argument_is_named(golden_dir, arguments, reason):
+    with pytest.raises(ConfigError, match=reason):
+        Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', **{'device': 'cpu', **arguments})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_missing_gpu_is_named(golden_dir):
+    with pytest.raises(EngineError, match='torch sees no GPU'):
+        Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cuda')
+
+
+def test_text_instead_of_an_action_never_becomes_one(changed):
+    policy = Policy.from_checkpoint(changed(prefer_text), 'toy_arm', device='cpu', constrain=False)
+    with pytest.raises(OutputError, match='31744 to 31999'):
+        policy.predict(IMAGE, 'pick up the cup')
+
+
+def test_constrained_action_says_that_the_model_wanted_text(changed):
+    policy = Policy.from_checkpoint(changed(prefer_text), 'toy_arm', device='cpu')
+    prediction = policy.predict(IMAGE, 'pick up the cup')
+    assert policy.tokens.contains(prediction.action_ids).all()
+    assert prediction.out_of_range > 0
+
+
+def test_a_confident_model_is_not_out_of_range(fused):
+    assert fused.predict(IMAGE, 'pick up the cup').out_of_range == 0
+
+
+def test_reasoning_that_never_reaches_an_action_is_an_error(single):
+    with pytest.raises(OutputError, match='without reaching an action'):
+        single.predict(IMAGE, 'pick up the cup')
+
+
+def test_reasoning_and_action_are_told_apart(single, monkeypatch):
+    tokenizer = single.prompter.tokenizer
+    text = ' move it. PLAN: reach MOVE: move left ACTION:'
+    action = single.tokens.encode(np.linspace(-0.9, 0.9, 7)).tolist()
+    ids = [*tokenizer.encode(text)[1:], tokenizer.empty_piece_id, *action, tokenizer.eos_id]
+    monkeypatch.setattr(
+        single.language, 'generate', lambda *arguments: Generation(ids, 0, 0.0, 0.0)
+    )
+    prediction = single.predict(IMAGE, 'pick up the cup')
+    assert prediction.reasoning_fields == {
+        'TASK': 'move it.',
+        'PLAN': 'reach',
+        'MOVE': 'move left',
+    }
+    np.testing.assert_allclose(prediction.normalised_action, np.linspace(-0.9, 0.9, 7), atol=4e-3)
+
+
+def test_broken_weights_are_refused_at_start(changed):
+    def poison(tensors):
+        tensors['language_model.model.norm.weight'][0] = torch.nan
+
+    with pytest.raises(EngineError, match='not finite'):
+        Policy.from_checkpoint(changed(poison), 'toy_arm', device='cpu')
+
+
+@pytest.mark.parametrize('part', ['vision', 'language'])
+def test_a_policy_that_does_not_see_is_refused_at_start(changed, part):
+    def blind(tensors):
+        if part == 'vision':
+            tensors['projector.fc1.weight'].zero_()
+            return
+        # Attention's output is what carries the image to the last position.
+        for name, tensor in tensors.items():
+            if name.endswith('self_attn.o_proj.weight'):
+                tensor.zero_()
+
+    with pytest.raises(EngineError, match='two different images'):
+        Policy.from_checkpoint(changed(blind), 'toy_arm', device='cpu')
+
+
+def test_explicit_prompt_style_wins(golden_dir):
+    policy = Policy.from_checkpoint(
+        golden_dir / 'single', 'toy_arm', device='cpu', prompt_style='openvla'
+    )
+    prediction = policy.predict(IMAGE, 'Pick up the CUP.')
+    assert prediction.prompt == 'In: What action should the robot take to pick up the cup?\nOut:'
+    assert prediction.reasoning == ''
+
+
+def test_tokenizer_of_another_checkpoint_is_refused(golden_dir, tmp_path):
+    path = tmp_path / 'mixed'
+    shutil.copytree(golden_dir / 'single', path, copy_function=shutil.copyfile)
+    shutil.copyfile(golden_dir / 'fused' / 'tokenizer.json', path / 'tokenizer.json')
+    with pytest.raises(ConfigError, match='not of one checkpoint'):
+        Policy.from_checkpoint(path, 'toy_arm', device='cpu')
+
+
+def test_action_length_follows_from_the_statistics(golden_dir, tmp_path):
+    path = tmp_path / 'short'
+    shutil.copytree(golden_dir / 'fused', path, copy_function=shutil.copyfile)
+    stats = {'planar': {'action': {'q01': [-1.0] * 3, 'q99': [1.0] * 3}}}
+    (path / 'dataset_statistics.json').write_text(json.dumps(stats))
+    prediction = Policy.from_checkpoint(path, device='cpu').predict(IMAGE, 'go')
+    assert prediction.action.shape == prediction.action_ids.shape == (3,)

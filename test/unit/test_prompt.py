@@ -1,0 +1,126 @@
+from pathlib import Path
+import shutil
+
+import pytest
+
+from trt_openvla_ros.errors import ConfigError, InputError
+from trt_openvla_ros.prompt import (
+    normalise_instruction,
+    prompt_style_of,
+    PROMPT_STYLES,
+    Prompter,
+    Tokenizer,
+)
+
+# Of the released tokenizer of openvla-7b; only with --tokenizer-dir, because it is not free.
+LLAMA_IDS = {
+    ('openvla', 'put spoon on towel'): (
+        '1 512 29901 1724 3158 881 278 19964 2125 304 1925 805 6150 373 304 20466 29973 13 3744 '
+        '29901 29871'
+    ),
+    ('vicuna', 'place the watermelon on the towel'): (
+        '1 319 13563 1546 263 12758 1404 322 385 23116 21082 20255 29889 450 20255 4076 8444 '
+        '29892 13173 29892 322 1248 568 6089 304 278 1404 29915 29879 5155 29889 3148 1001 29901 '
+        '1724 3158 881 278 19964 2125 304 2058 278 16699 837 295 265 373 278 304 20466 29973 319 '
+        '1799 9047 13566 29901 323 3289 29968 29901'
+    ),
+}
+
+
+@pytest.mark.parametrize(('style', 'instruction'), LLAMA_IDS)
+def test_ids_of_the_released_tokenizer(request, style, instruction):
+    directory = request.config.getoption('--tokenizer-dir')
+    if not directory:
+        pytest.skip("give --tokenizer-dir with openvla-7b's tokenizer to test its ids")
+    _, ids = Prompter(Tokenizer(Path(directory)), PROMPT_STYLES[style])(instruction)
+    assert ids == [int(i) for i in LLAMA_IDS[style, instruction].split()]
+
+
+@pytest.mark.parametrize(
+    ('raw', 'expected'),
+    [
+        ('Put the Spoon on the TOWEL', 'put the spoon on the towel'),
+        ('  pick  up\tthe\ncup.  ', 'pick up the cup'),
+        ('stop...', 'stop'),
+        ('move\x00 to\u200b it', 'move to it'),
+        ('is it 1.5 m?', 'is it 1.5 m?'),
+        ('mets la tasse À droite', 'mets la tasse à droite'),
+    ],
+)
+def test_normalise_instruction(raw, expected):
+    assert normalise_instruction(raw) == expected
+
+
+@pytest.mark.parametrize('empty', ['', ' ', '.', '\n\t', '\x00'])
+def test_empty_instruction_is_refused(fused, empty):
+    with pytest.raises(InputError, match='empty'):
+        fused.prompter(empty)
+
+
+@pytest.mark.parametrize('token', ['</s>', '<s>', '<PAD>', '<pad>', '<unk>', '<image>'])
+def test_special_tokens_in_an_instruction_are_refused(fused, token):
+    with pytest.raises(InputError, match='special token'):
+        fused.prompter(f'pick up {token} the cup')
+
+
+def test_braces_in_an_instruction_are_text(fused):
+    prompt, _ = fused.prompter('pick up {cup}')
+    assert '{cup}' in prompt
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'keys', 'style'),
+    [
+        ('llama2-7b-pure', ('bridge_orig',), 'openvla'),
+        ('mistral-v0.1-7b-pure', ('bridge_orig',), 'openvla'),
+        ('vicuna-v15-7b', ('bridge_orig',), 'vicuna'),
+        ('vicuna-v15-7b', ('bridge_orig', 'fractal20220817_data'), 'vicuna_v01'),
+        ('vicuna-v15-7b', ('bridge_reasoning', 'fractal20220817_data'), 'vicuna'),
+    ],
+)
+def test_style_follows_from_the_checkpoint(backbone, keys, style):
+    assert prompt_style_of(backbone, keys) == style
+
+
+def test_unknown_backbone_names_the_way_out():
+    with pytest.raises(ConfigError, match='set prompt_style to one of openvla'):
+        prompt_style_of('llama2-7b-chat', ('bridge_orig',))
+
+
+def test_empty_piece_ends_openvla_prompts_and_not_those_that_reason(fused, single):
+    assert fused.prompter('pick up the cup')[1][-1] == fused.prompter.tokenizer.empty_piece_id
+    assert single.prompter('pick up the cup')[1][-1] != single.prompter.tokenizer.empty_piece_id
+
+
+@pytest.mark.parametrize('name', ['fused', 'single'])
+@pytest.mark.parametrize(
+    'text', ['In: What action?\nOut:', 'pick up  two  cups', 'café 忠 🙂', 'TASK: a PLAN: b']
+)
+def test_sentencepiece_and_tokenizers_agree(golden_dir, tmp_path, name, text):
+    fast = Tokenizer(golden_dir / name)
+    shutil.copy(golden_dir / name / 'tokenizer.model', tmp_path)
+    slow = Tokenizer(tmp_path)
+    ids = fast.encode(text)
+    assert slow.encode(text) == ids
+    assert slow.decode(ids[1:]) == fast.decode(ids[1:])
+    assert (slow.vocab_size, slow.bos_id, slow.eos_id, slow.empty_piece_id) == (
+        fast.vocab_size,
+        fast.bos_id,
+        fast.eos_id,
+        fast.empty_piece_id,
+    )
+
+
+def test_tokenizer_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match=r'neither tokenizer.json nor tokenizer.model'):
+        Tokenizer(tmp_path)
+
+
+def test_broken_tokenizer_is_named(tmp_path):
+    (tmp_path / 'tokenizer.json').write_text('{')
+    with pytest.raises(ConfigError, match=r'tokenizer.json cannot be read'):
+        Tokenizer(tmp_path)
+    (tmp_path / 'tokenizer.json').unlink()
+    (tmp_path / 'tokenizer.model').write_bytes(b'not a model')
+    with pytest.raises(ConfigError, match=r'tokenizer.model cannot be read'):
+        Tokenizer(tmp_path)

@@ -1,0 +1,67 @@
+"""Every backbone's towers against whole timm models with the same weights."""
+
+import numpy as np
+import pytest
+from random_checkpoint import TINY_TOWER, write_random_checkpoint
+import timm
+import torch
+
+from trt_openvla_ros.checkpoint import Checkpoint, VISION_BACKBONES
+from trt_openvla_ros.engines.torch_vision import TorchVision
+from trt_openvla_ros.errors import ConfigError, InputError
+
+
+def features_by_hook(checkpoint: Checkpoint, name: str, tower, pixels: torch.Tensor):
+    """Run the whole model and take what its second-to-last block gives, prefix removed."""
+    act = {'act_layer': tower.act_layer} if tower.act_layer else {}
+    vit = timm.create_model(
+        tower.timm_id, num_classes=0, img_size=tower.image_size, **act, **tower.kwargs
+    )
+    weights = checkpoint.tensors(f'vision_backbone.{name}.')
+    vit.load_state_dict({k.replace('scale_factor', 'gamma'): v.float() for k, v in weights})
+    taken = []
+    vit.blocks[-2].register_forward_hook(lambda module, inputs, output: taken.append(output))
+    with torch.inference_mode():
+        vit.eval()(pixels[None])
+    return taken[0][0, vit.num_prefix_tokens :]
+
+
+@pytest.mark.parametrize('backbone', VISION_BACKBONES)
+def test_features_are_the_second_to_last_block(tmp_path, backbone):
+    checkpoint = Checkpoint.open(write_random_checkpoint(tmp_path, backbone))
+    engine = TorchVision(checkpoint, torch.device('cpu'), torch.float32)
+    towers = checkpoint.towers
+    size = towers[0].image_size
+    pixels = torch.randn(3 * len(towers), size, size, generator=torch.Generator().manual_seed(1))
+    parts = pixels.split(3)
+    expected = torch.cat(
+        [
+            features_by_hook(checkpoint, name, tower, part)
+            for name, tower, part in zip(
+                ('featurizer', 'fused_featurizer'), towers, parts, strict=False
+            )
+        ],
+        dim=1,
+    )
+    features = engine.patch_features(pixels.numpy())
+    assert features.shape == ((size // (16 if 'in1k' in backbone else 14)) ** 2, len(towers) * 32)
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
+    assert engine.encode(pixels.numpy()).shape == (len(features), 32)
+
+
+def test_the_last_block_is_not_kept(fused):
+    assert [len(tower.vit.blocks) for tower in fused.vision.towers] == [3, 2]
+
+
+def test_weights_of_another_shape_are_named(tmp_path):
+    path = write_random_checkpoint(tmp_path)
+    text = (path / 'config.json').read_text()
+    wide = text.replace(f'"embed_dim": {TINY_TOWER["embed_dim"]}', '"embed_dim": 64')
+    (path / 'config.json').write_text(wide)
+    with pytest.raises(ConfigError, match=r'vision_backbone\.featurizer\.\* do not fit'):
+        TorchVision(Checkpoint.open(path), torch.device('cpu'), torch.float32)
+
+
+def test_pixel_values_of_another_size_are_refused(fused):
+    with pytest.raises(InputError, match=r'\(6, 224, 224\)'):
+        fused.vision.encode(np.zeros((6, 56, 56), np.float32))
