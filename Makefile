@@ -21,8 +21,9 @@ test: build  ## run every test
 lint:  ## check style
 	@$(env) && ruff check . && ruff format --check .
 
-bench: build  ## measure the policy against transformers, and the node's overhead
-	@$(overlay) && python tools/bench_policy.py && python tools/demo.py --actions 200
+bench: build  ## compare the policy with transformers, and measure the node's overhead
+	@$(overlay) && python tools/bench_policy.py $(if $(JSON),--json $(JSON)/policy.json)
+	@$(overlay) && python tools/demo.py --actions 200 $(if $(JSON),--json $(JSON)/node.json)
 
 clean:  ## remove what build made
 	rm -rf build install log

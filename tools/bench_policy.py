@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-import json
-import os
 from pathlib import Path
-import platform
 import sys
 import tempfile
 import time
@@ -19,6 +16,7 @@ import time
 import numpy as np
 from PIL import Image
 from random_checkpoint import write_random_checkpoint
+from report import percentiles, print_latencies, write_json
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -91,12 +89,6 @@ def reference(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], 
     return predict
 
 
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Give p50 and p95 in ms."""
-    p50, p95 = 1e3 * np.percentile(seconds, (50, 95))
-    return {'p50_ms': round(float(p50), 2), 'p95_ms': round(float(p95), 2)}
-
-
 def main() -> int:
     """Run; 0 when both wrote the same tokens."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -124,16 +116,18 @@ def main() -> int:
         if answers[0] != answers[1]:
             print(f'different tokens: {answers}')
             return 1
-    result = {
-        **{name: percentiles(values) for name, values in seconds.items()},
-        'ratio_p50': round(float(np.median(seconds['policy']) / np.median(seconds['library'])), 3),
-        'device': str(policy.vision.device),
-        'machine': f'{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}',
-        'versions': {m.__name__: m.__version__ for m in (torch, timm, transformers)},
-    }
-    print(json.dumps(result, indent=1))
+    ratio = float(np.median(seconds['policy']) / np.median(seconds['library']))
+    timings = {name: percentiles(values) for name, values in seconds.items()}
+    print_latencies(
+        {
+            'policy': (timings['policy'], 'image and instruction to action'),
+            'library': (timings['library'], 'the same tokens by timm and transformers'),
+        }
+    )
+    print(f'ratio of the medians: {ratio:.3f} on {policy.vision.device}')
     if args.json:
-        args.json.write_text(json.dumps({**result, 'command': sys.argv}, indent=1) + '\n')
+        result = {**timings, 'ratio_p50': round(ratio, 3), 'device': str(policy.vision.device)}
+        write_json(args.json, result, (torch, timm, transformers))
     return 0
 
 

@@ -7,10 +7,8 @@ publishing an image to receiving its action; the overhead is that without the po
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
-import platform
 import signal
 import subprocess
 import sys
@@ -20,8 +18,10 @@ import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
+from report import percentiles, print_latencies, write_json
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
+import torch
 
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_message
@@ -69,12 +69,6 @@ class Camera:
             print(f'{action.sequence:5d}  {numbers}  {1e3 * latency:7.1f} ms', flush=True)
 
 
-def percentiles(seconds: np.ndarray) -> dict[str, float]:
-    """Give p50 and p95 in ms of [T] seconds."""
-    p50, p95 = 1e3 * np.percentile(seconds, (50, 95))
-    return {'p50_ms': round(float(p50), 2), 'p95_ms': round(float(p95), 2)}
-
-
 def main() -> int:
     """Run; 0 when all actions came."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,15 +106,19 @@ def main() -> int:
     skip = min(10, args.actions // 2)
     latency, inference = np.array(camera.latency[skip:]), np.array(camera.inference[skip:])
     result = {
-        'actions': len(latency),
-        'inference': percentiles(inference),
         'latency': percentiles(latency),
+        'inference': percentiles(inference),
         'overhead': percentiles(latency - inference),
-        'machine': f'{os.cpu_count()} x {platform.machine()}, Python {platform.python_version()}',
     }
-    print(json.dumps(result, indent=1))
+    print_latencies(
+        {
+            'latency': (result['latency'], 'publishing an image to receiving its action'),
+            'inference': (result['inference'], 'of that in the policy'),
+            'overhead': (result['overhead'], 'the rest: ROS, both ways'),
+        }
+    )
     if args.json:
-        args.json.write_text(json.dumps({**result, 'command': sys.argv}, indent=1) + '\n')
+        write_json(args.json, {'actions': len(latency), **result}, (np, torch))
     return 0
 
 

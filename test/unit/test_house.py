@@ -1,0 +1,106 @@
+"""The rules of CONTRIBUTING.md that a machine can check."""
+
+import ast
+from pathlib import Path
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / 'trt_openvla_ros'
+# Rooms from the roof down: each may import what stands in later rows, and within its own room.
+ROWS = [
+    {'nodes'},
+    {'policy'},
+    {'engines', 'prompt', 'images', 'reasoning', 'actions'},
+    {'contracts', 'checkpoint', 'errors'},
+]
+ROS = {'rclpy', 'cv_bridge', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs', 'rcl_interfaces'}
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix('').parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    room = room_of(path)
+    if room == '__init__':
+        assert ast.parse(path.read_text()).body[1:] == [], 'only a docstring; see decision 1'
+        return
+    row = next(index for index, rooms in enumerate(ROWS) if room in rooms)
+    below = set().union(*ROWS[row + 1 :]) | ({room} if row != len(ROWS) - 1 else ROWS[-1])
+    for name in imports_of(path):
+        parts = name.split('.')
+        if parts[0] == 'trt_openvla_ros':
+            allowed = below | ({'msg'} if room == 'nodes' else set())
+            assert parts[1] in allowed, f'{room} imports {name}'
+        if room != 'nodes':
+            assert parts[0] not in ROS, f'{room} imports {name}'
+        if room not in {'nodes', 'engines', 'checkpoint'}:
+            assert parts[0] not in {'torch', 'timm', 'transformers'}, f'{room} imports {name}'
+
+
+def test_policy_needs_no_ros_and_no_backend_before_one_is_asked_for():
+    code = (
+        'import sys; import trt_openvla_ros.policy; '
+        "print([m for m in ('torch', 'timm', 'rclpy', 'transformers') if m in sys.modules])"
+    )
+    # Isolated from the current directory and given only the sources.
+    command = [sys.executable, '-c', f'import sys; sys.path.insert(0, {str(ROOT)!r}); {code}']
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == '[]\n'
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        p
+        for d in ('trt_openvla_ros', 'test', 'tools', 'launch')
+        for p in sorted((ROOT / d).rglob('*.py'))
+    ],
+    ids=lambda p: p.name,
+)
+def test_files_are_short_and_named_after_what_they_make(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert path.stem not in {'utils', 'util', 'helpers', 'common', 'misc'}
+
+
+def test_dependencies_of_the_manifest_are_where_rosdep_reads_them():
+    root = ElementTree.parse(ROOT / 'package.xml').getroot()
+    assert root.get('format') == '3'
+    inside_export = [e.tag for e in root.find('export') if e.tag.endswith('depend')]
+    assert inside_export == []
+    depends = {e.text for e in root if e.tag.endswith('depend')}
+    imported = set()
+    for path in MODULES:
+        imported |= {name.split('.')[0] for name in imports_of(path)}
+    assert imported & ROS <= depends
+    assert root.findtext('member_of_group') == 'rosidl_interface_packages'
+
+
+def test_manifest_is_valid_for_the_tools_of_ros():
+    package = pytest.importorskip('catkin_pkg.package')
+    parsed = package.parse_package(str(ROOT / 'package.xml'))
+    warnings = []
+    parsed.validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_executables_are_short_and_may_be_run():
+    for script in (ROOT / 'scripts').iterdir():
+        assert script.stat().st_mode & 0o111
+        assert len(script.read_text().splitlines()) <= 4
+        assert script.name in (ROOT / 'CMakeLists.txt').read_text()

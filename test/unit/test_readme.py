@@ -1,0 +1,64 @@
+"""What the README says about commands, arguments and Python is true."""
+
+import ast
+from pathlib import Path
+import re
+import subprocess
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / 'README.md').read_text()
+
+
+def blocks(language: str) -> str:
+    return '\n'.join(re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL))
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Give the cells of the first table whose first column has this heading."""
+    table = README.split(f'\n| {heading} |', 1)[1].split('\n\n', 1)[0]
+    return [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    named = set(re.findall(r'\bmake ([a-z]+)', README))
+    assert {'demo', 'test', 'help', 'bench'} <= named <= targets
+    listed = subprocess.run(['make', 'help'], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r'make ([a-z]+)', listed.stdout)) == targets - {'env'}
+
+
+def test_linked_files_exist():
+    for target in re.findall(r'\]\(([^)#]+)\)', README):
+        assert (ROOT / target).exists(), target
+
+
+def test_python_example_runs():
+    namespace = {}
+    code = blocks('python').replace("'test/data", f"'{ROOT}/test/data")
+    exec(compile(code, 'README.md', 'exec'), namespace)
+    assert namespace['prediction'].action.shape == (7,)
+
+
+def test_launch_arguments_are_those_of_the_launch_file():
+    tree = ast.parse((ROOT / 'launch' / 'policy.launch.py').read_text())
+    value = next(
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == 'ARGUMENTS'
+    )
+    arguments = {
+        name.value: (getattr(default, 'value', 'config/policy.yaml'), text.value)
+        for name, default, text in (entry.elts for entry in value.elts)
+    }
+    documented = {n.strip('`'): (d.strip('`'), text) for n, d, text in rows('argument')}
+    assert documented == arguments
+    used = set(re.findall(r'(\w+):=', blocks('bash')))
+    assert used <= set(arguments)
+
+
+@pytest.mark.parametrize('name', ['policy.launch.py'])
+def test_launch_files_named_are_installed(name):
+    assert name in blocks('bash')
+    assert (ROOT / 'launch' / name).is_file()
