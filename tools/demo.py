@@ -88,7 +88,8 @@ def main() -> int:
     try:
         node = rclpy.create_node('camera')
         camera = Camera(node, args.instruction)
-        print(f'instruction: {args.instruction}\n    n  x y z [m], roll pitch yaw [rad], gripper')
+        print(f'checkpoint:  {args.checkpoint}\ninstruction: {args.instruction}')
+        print('    n  x y z [m], roll pitch yaw [rad], gripper; latency')
         deadline = time.monotonic() + _PATIENCE + args.actions
         while len(camera.latency) < args.actions and process.poll() is None:
             rclpy.spin_once(node, timeout_sec=0.5)
