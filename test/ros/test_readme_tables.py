@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import rclpy
-from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.parameter import Parameter
 import yaml
 
 from trt_openvla_ros.nodes.parameters import SPECS
-from trt_openvla_ros.nodes.policy_node import PolicyNode
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
@@ -43,20 +39,12 @@ def test_presets_set_parameters_that_exist():
         assert yaml.safe_load(path.read_text())['/**']['ros__parameters'].keys() <= SPECS.keys()
 
 
-def test_topic_table_is_what_the_node_has():
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=87)
-    overrides = {'checkpoint': str(ROOT / 'test/data/golden/fused'), 'unnorm_key': 'toy_arm'}
-    parameters = [Parameter(name, value=value) for name, value in overrides.items()]
-    node = PolicyNode(context=context, parameter_overrides=parameters)
-    try:
-        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        name = node.get_name(), node.get_namespace()
-        topics = dict(node.get_publisher_names_and_types_by_node(*name))
-        topics |= dict(node.get_subscriber_names_and_types_by_node(*name))
-    finally:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
+def test_topic_table_is_what_the_node_has(graph):
+    node = graph.add()
+    assert graph.probe().transit('configure')
+    name = node.get_name(), node.get_namespace()
+    topics = dict(node.get_publisher_names_and_types_by_node(*name))
+    topics |= dict(node.get_subscriber_names_and_types_by_node(*name))
     own = {
         topic.replace('/policy/', '~/') if topic.startswith('/policy') else topic: types[0]
         for topic, types in topics.items()

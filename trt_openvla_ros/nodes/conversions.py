@@ -122,9 +122,11 @@ def _unpack(message: Image) -> np.ndarray:
 
 
 def _decompress(message: CompressedImage) -> np.ndarray:
-    data = np.frombuffer(message.data, np.uint8)
+    data = bytes(message.data)
+    # OpenCV 4 fills what a cut-off JPEG lacks with grey, on which the policy would act.
+    whole = b'\xff\xd9' in data if data.startswith(b'\xff\xd8') else bool(data)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole else None
     except cv2.error:
         image = None
     if image is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,11 @@ class Robot:
     max_rotation: float
     gripper_closed: float
     gripper_open: float
+
+    @classmethod
+    def from_parameters(cls, value: Callable[[str], Any]) -> Robot:
+        """Read the parameters of the same names."""
+        return cls(**{field.name: value(field.name) for field in fields(cls)})
 
     def limit(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
         """Fit [7] float64 (m, rad, gripper 0..1) to the robot; tell whether it was shortened."""

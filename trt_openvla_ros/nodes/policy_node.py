@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
@@ -23,6 +23,7 @@ from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes import parameters
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 from trt_openvla_ros.nodes.diagnostics import Statistics
+from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
 from trt_openvla_ros.nodes.motion import check_length, Robot
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
@@ -31,7 +32,7 @@ from trt_openvla_ros.policy import Policy
 _THROTTLE = 2.0  # [s] between two warnings of one kind
 
 
-class PolicyNode(LifecycleNode):
+class PolicyNode(PatientLifecycleNode):
     """Loads in configure, acts in activate, stops in deactivate, frees memory in cleanup.
 
     Inference runs in a worker thread, so that services and parameters answer meanwhile.
@@ -80,7 +81,7 @@ class PolicyNode(LifecycleNode):
             self.create_subscription(kind, topic, self._on_image, qos_profile_sensor_data),
             self.create_subscription(String, 'instruction', self._on_instruction, 10),
         ]
-        self._worker = Worker(self._step)
+        self._worker = Worker(lambda message: self._guard(self._act, message))
         self._state = 'inactive'
         self.get_logger().info(f'loaded {self._policy.checkpoint.path}')
         return TransitionCallbackReturn.SUCCESS
@@ -92,8 +93,11 @@ class PolicyNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop: when this returns, no further action is published."""
-        self._state = 'inactive'
+        """Stop: when this returns, no further action is published.
+
+        The instruction goes too, so that a robot that was stopped does not go on by itself.
+        """
+        self._state, self._instruction = 'inactive', ''
         self._worker.revoke()
         return super().on_deactivate(state)
 
@@ -143,7 +147,7 @@ class PolicyNode(LifecycleNode):
         for subscription in self._subscriptions_made:
             self.destroy_subscription(subscription)
         for publisher in (self._actions, self._reasonings, self._prompt_images):
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._instruction = ''
         self._policy.close()
         self._policy = self._worker = None
@@ -166,34 +170,33 @@ class PolicyNode(LifecycleNode):
             self._statistics.count('images_dropped')
 
     def _on_instruction(self, message: String) -> None:
-        instruction = message.data
-        if instruction.strip():
-            try:
+        instruction = message.data if message.data.strip() else ''
+        try:
+            if instruction:
                 self._policy.prompter(instruction)
-            except InputError as error:
-                # Going on with the old instruction is not what its sender wants.
-                self._statistics.count('instructions_rejected')
-                self.get_logger().warning(f'stopped: {error}')
-                instruction = ''
-            else:
-                self.get_logger().info(f'instruction: {instruction!r}')
-        else:
-            self.get_logger().info('empty instruction: stopped')
+            state = (
+                f'instruction: {instruction!r}' if instruction else 'empty instruction: stopped'
+            )
+            self.get_logger().info(state)
+        except InputError as error:
+            # Going on with the old instruction is not what its sender wants.
+            self._statistics.count('instructions_rejected')
+            self.get_logger().warning(f'stopped: {error}')
             instruction = ''
         self._instruction = instruction
         if not instruction:
             self._worker.revoke()
 
-    def _step(self, message: Image | CompressedImage) -> Callable[[], None] | None:
+    def _guard(self, work: Callable[..., Any], *args: Any) -> Any:
         try:
-            return self._act(message)
-        except OutputError as error:
-            self._statistics.count('output_errors')
-            self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
-        except InputError as error:
-            self._statistics.count('instructions_rejected')
+            return work(*args)
+        except (OutputError, InputError) as error:
+            bad_output = isinstance(error, OutputError)
+            self._statistics.count('output_errors' if bad_output else 'instructions_rejected')
             self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
         except Exception:  # noqa: BLE001 - one bad frame must not end the node
+            if not self.context.ok():  # interrupted while the model computed
+                return None
             self._statistics.count('internal_errors')
             self.get_logger().error(
                 f'step failed: {traceback.format_exc()}', throttle_duration_sec=_THROTTLE
@@ -215,7 +218,7 @@ class PolicyNode(LifecycleNode):
             self._policy.set_unnorm_key(key or None)
             self._applied_key = key
         prediction = self._policy.predict(image, instruction)
-        return lambda: self._publish(message, image, instruction, prediction)
+        return lambda: self._guard(self._publish, message, image, instruction, prediction)
 
     def _is_stale(self, message: Image | CompressedImage) -> bool:
         age, limit = self._age(message), self._value('max_image_age')
@@ -239,13 +242,7 @@ class PolicyNode(LifecycleNode):
     def _publish(
         self, source: Image | CompressedImage, image: np.ndarray, instruction: str, p: Prediction
     ) -> None:
-        robot = Robot(
-            self._value('max_translation'),
-            self._value('max_rotation'),
-            self._value('gripper_closed'),
-            self._value('gripper_open'),
-        )
-        action, limited = robot.limit(p.action)
+        action, limited = Robot.from_parameters(self._value).limit(p.action)
         self._sequence += 1
         message = VlaAction(
             action=action,

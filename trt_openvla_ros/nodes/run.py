@@ -8,6 +8,7 @@ import sys
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -26,6 +27,11 @@ def run(make_node: Callable[[], Node]) -> None:
         sys.exit(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except rclpy_implementation.RCLError:
+        # rclpy of Jazzy raises this, not ExternalShutdownException, when the signal comes
+        # between two waits.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()

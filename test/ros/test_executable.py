@@ -1,0 +1,89 @@
+"""The installed executable, as a launch file or a user starts it."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticStatus
+import numpy as np
+import pytest
+
+PUT = 'put the spoon on the towel'
+
+
+@pytest.fixture
+def launch(graph, domain):
+    """Start the executable with parameters; it is ended when the test is."""
+    prefix = Path(get_package_prefix('trt_openvla_ros'))
+    executable = prefix / 'lib' / 'trt_openvla_ros' / 'policy_node'
+    processes = []
+
+    def start(**parameters):
+        values = {**graph.DEFAULTS, **parameters}.items()
+        arguments = [x for name, value in values for x in ('-p', f'{name}:={value}')]
+        process = subprocess.Popen(
+            [executable, '--ros-args', *arguments],
+            env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_autostart_acts_and_ends_on_interrupt(graph, golden, launch):
+    process = launch()
+    probe = graph.probe()
+    probe.connect()
+    probe.instruct(PUT)
+
+    action = probe.act(golden.image('case20'))
+
+    np.testing.assert_allclose(action.action, golden.action('case20'), rtol=0, atol=1e-12)
+    assert probe.state() == 'active'
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert 'Traceback' not in errors
+
+
+def test_without_autostart_it_waits_to_be_configured(graph, launch):
+    process = launch(autostart=False)
+    probe = graph.probe()
+
+    assert probe.state() == 'unconfigured'
+    assert probe.transit('configure')
+    assert probe.state() == 'inactive'
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode in (0, -signal.SIGTERM), errors
+    assert 'Traceback' not in errors
+
+
+def test_failed_autostart_stays_to_be_asked_and_configured(graph, launch):
+    launch(unnorm_key='toy_leg')
+    probe = graph.probe()
+
+    status = probe.status(lambda status: status.level == DiagnosticStatus.ERROR)
+
+    assert "unnorm_key 'toy_leg'" in status.message
+    assert probe.state() == 'unconfigured'
+    assert probe.set(unnorm_key='toy_arm')[0].successful
+    assert probe.transit('configure')
+
+
+def test_impossible_parameter_ends_it_with_the_reason(launch):
+    process = launch(max_new_tokens=0)
+
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert 'max_new_tokens' in errors
+    assert 'Traceback' not in errors

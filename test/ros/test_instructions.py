@@ -1,0 +1,99 @@
+"""When the node acts and when it stops, by the instruction."""
+
+from diagnostic_msgs.msg import DiagnosticStatus
+import pytest
+
+from trt_openvla_ros.msg import VlaAction
+
+PUT, PUSH = 'put the spoon on the towel', 'push the red block left'
+
+
+def test_no_action_before_an_instruction(graph, held, golden):
+    probe = graph.start(engine='held')
+    early = [probe.send(golden.image('case20')) for _ in range(3)]
+    probe.counted(images_received=3)
+    assert held.calls == 2, 'inference ran before an instruction came'
+
+    probe.instruct(PUT)
+    action = probe.act(golden.image('case20'))
+
+    # Not even the newest of the early images is acted on late.
+    assert action.header.stamp not in early
+    assert action.sequence == 1
+
+
+@pytest.mark.parametrize('stop', ['', '  \n', 'put </s> there', 'show me the <image>', '...'])
+def test_empty_or_unusable_instruction_stops(graph, golden, stop):
+    probe = graph.start()
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+
+    probe.instruct(stop)
+    ignored = probe.send(golden.image('case20'))
+    probe.instruct(PUSH)
+    probe.act(golden.image('case20'))
+
+    # Topics have no common order: the node may see that frame after the new instruction.
+    late = [action for action in probe.actions if action.header.stamp == ignored]
+    assert all(action.instruction == PUSH for action in late)
+
+
+def test_unusable_instruction_is_counted_and_named(graph):
+    probe = graph.start()
+
+    probe.instruct('put </s> there')
+
+    assert any('put </s> there' in log and 'stopped' in log for log in probe.logs)
+    status = probe.counted(instructions_rejected=1)
+    assert status.level == DiagnosticStatus.WARN
+
+
+def test_stop_during_inference_publishes_nothing(graph, held, golden):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+
+    held.shut()
+    in_progress = probe.send(golden.image('case20'))
+    probe.wait(held.inside.is_set, 'inference')
+    probe.instruct('')
+    held.gate.set()
+
+    probe.instruct(PUSH)
+    probe.act(golden.image('case20'))
+    assert in_progress not in [action.header.stamp for action in probe.actions]
+
+
+def test_new_instruction_counts_from_the_next_frame(graph, held, golden):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+
+    held.shut()
+    during = probe.send(golden.image('case20'))
+    probe.wait(held.inside.is_set, 'inference')
+    probe.instruct(PUSH)
+    held.gate.set()
+    probe.wait(lambda: probe.actions[-1].header.stamp == during, 'action begun before')
+    after = probe.act(golden.image('case20'))
+
+    assert probe.actions[-2].instruction == PUT
+    assert list(probe.actions[-2].action) == pytest.approx(golden.action('case20'), abs=1e-12)
+    assert after.instruction == PUSH
+    assert list(after.action) == pytest.approx(golden.action('case21'), abs=1e-12)
+
+
+def test_instruction_is_kept_as_it_was_received(graph, golden):
+    probe = graph.start()
+    probe.instruct('  Put the SPOON on the towel. ')
+
+    action = probe.act(golden.image('case20'))
+
+    # The prompt is in the form of the training data; the message says what the user said.
+    assert action.instruction == '  Put the SPOON on the towel. '
+    assert list(action.action) == pytest.approx(golden.action('case20'), abs=1e-12)
+
+
+def test_indices_name_the_seven_values():
+    names = ('X', 'Y', 'Z', 'ROLL', 'PITCH', 'YAW', 'GRIPPER')
+    assert [getattr(VlaAction, name) for name in names] == list(range(7))

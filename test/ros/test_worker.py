@@ -1,0 +1,116 @@
+"""Newest frame only, and a node that answers while the model computes."""
+
+import statistics
+import threading
+import time
+
+import pytest
+
+from trt_openvla_ros.nodes.worker import Worker
+
+PUT = 'put the spoon on the towel'
+
+
+def test_newest_frame_is_acted_on_and_the_others_counted(graph, held, golden):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    first = probe.act(golden.image('case20')).header.stamp
+
+    held.shut()
+    working = probe.send(golden.image('case20'))
+    probe.wait(held.inside.is_set, 'inference')
+    passed_over = [probe.send(golden.image('case20')) for _ in range(4)]
+    newest = probe.send(golden.image('case20'))
+    probe.counted(images_received=len(probe.sent), images_dropped=4)
+    held.gate.set()
+    probe.wait(lambda: probe.actions[-1].header.stamp == newest, 'action on the newest image')
+
+    assert [action.header.stamp for action in probe.actions] == [first, working, newest]
+    assert not set(map(str, passed_over)) & {str(a.header.stamp) for a in probe.actions}
+    assert [action.sequence for action in probe.actions] == [1, 2, 3]
+
+
+@pytest.mark.parametrize('busy', [False, True], ids=['waiting', 'computing'])
+def test_services_answer_during_inference(graph, held, golden, busy):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+
+    held.shut(busy)
+    in_progress = probe.send(golden.image('case20'))
+    probe.wait(held.inside.is_set, 'inference')
+    round_trips = []
+    for _ in range(20):
+        start = time.perf_counter()
+        (value,) = probe.call('get_parameters', names=['max_image_age']).values
+        round_trips.append(time.perf_counter() - start)
+        assert value.double_value == 0.0
+    assert probe.set(max_rotation=0.5)[0].successful
+    assert probe.state() == 'active'
+
+    # The median, because a busy machine delays some call of any program.
+    assert statistics.median(round_trips) < 0.1
+    assert in_progress not in [action.header.stamp for action in probe.actions]
+    held.gate.set()
+    probe.wait(lambda: probe.actions[-1].header.stamp == in_progress, 'action')
+
+
+def test_step_that_raises_is_counted_and_the_next_one_done(graph, held, golden, monkeypatch):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+    with monkeypatch.context() as patch:
+        patch.setattr(held, 'encode', lambda self, pixels: 1 / 0)
+        probe.send(golden.image('case20'))
+        probe.counted(internal_errors=1)
+
+    assert any('step failed' in log and 'ZeroDivisionError' in log for log in probe.logs)
+    assert probe.act(golden.image('case20')).sequence == 2
+
+
+def test_publishing_that_raises_is_counted_and_the_next_step_done(graph, golden, monkeypatch):
+    probe = graph.start(publish_prompt_image=True)
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+    with monkeypatch.context() as patch:
+        patch.setattr('trt_openvla_ros.nodes.policy_node.to_message', lambda image: 1 / 0)
+        probe.send(golden.image('case20'))
+        probe.counted(internal_errors=1)
+
+    probe.act(golden.image('case20'))
+
+
+def test_worker_delivers_nothing_that_was_revoked():
+    started, release, done = threading.Event(), threading.Event(), threading.Event()
+    delivered = []
+
+    def deliver(frame):
+        delivered.append(frame)
+        done.set()
+
+    def step(frame):
+        started.set()
+        assert release.wait(10)
+        return lambda: deliver(frame)
+
+    worker = Worker(step)
+    assert not worker.offer('revoked')
+    assert started.wait(10)
+    assert not worker.offer('waiting')
+    worker.revoke()
+    # Nobody dropped what was revoked.
+    assert not worker.offer('next')
+    assert worker.offer('after')
+    release.set()
+    assert done.wait(10)
+    worker.close()
+
+    assert delivered == ['after']
+
+
+def test_worker_ends_its_thread():
+    before = threading.active_count()
+
+    Worker(lambda frame: None).close()
+
+    assert threading.active_count() == before
