@@ -8,9 +8,6 @@ import numpy as np
 
 from trt_openvla_ros.errors import ConfigError, OutputError
 
-# Most published action sets have this length; checkpoints state theirs by the length of q01.
-ACTION_DIM = 7
-
 
 @dataclass(frozen=True)
 class ActionTokens:

@@ -60,6 +60,9 @@ _LLM_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# What a Llama may vary and none of the family's does.
+_LLM_FIXED = {'hidden_act': 'silu', 'attention_bias': False, 'mlp_bias': False}
+
 _HUB_FILES = ['*.json', '*.safetensors', 'tokenizer.model']
 
 
@@ -167,6 +170,12 @@ class Checkpoint:
                 f'supported: {", ".join(_LLM_DEFAULTS)}'
             )
         value = {**_LLM_DEFAULTS[kind], **text}
+        for key, supported in _LLM_FIXED.items():
+            if value.get(key, supported) != supported:
+                raise ConfigError(
+                    f'{self.path}/config.json: {key} {value[key]!r} is not supported; '
+                    f'only {supported!r} is'
+                )
         # transformers 5 writes rope_parameters where 4 wrote rope_theta and rope_scaling.
         rope = value.get('rope_parameters') or value.get('rope_scaling') or {}
         if rope.get('rope_type', rope.get('type', 'default')) != 'default':
@@ -208,13 +217,19 @@ class Checkpoint:
         Raises:
             ConfigError: There are no weights, or only pickled ones.
         """
-        from safetensors import safe_open
+        from safetensors import safe_open, SafetensorError
 
-        for shard in self._shards:
-            with safe_open(shard, framework='pt') as file:
-                for name in file.keys():  # noqa: SIM118 - safe_open is not iterable before 0.6
-                    if name.startswith(prefix):
-                        yield name[len(prefix) :], file.get_tensor(name)
+        shard = None
+        try:
+            for shard in self._shards:
+                with safe_open(shard, framework='pt') as file:
+                    for name in file.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
+                        if name.startswith(prefix):
+                            yield name[len(prefix) :], file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(
+                f'{shard} cannot be read: {error}; after a clone, `git lfs pull` brings it'
+            ) from error
 
     @cached_property
     def _shards(self) -> list[Path]:

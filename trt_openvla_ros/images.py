@@ -67,19 +67,18 @@ class ImageProcessor:
         Raises:
             InputError: The array is not such an image.
         """
-        pil = Image.fromarray(check_image(image))
-        if self.letterbox_fill is not None:
-            pil = _letterbox(pil, self.letterbox_fill)
+        pil = self._open(image)
         # Resizing costs most, and both towers of the fused models want the same.
         resized = {g: _resize(g, pil) for g in {branch.geometry for branch in self.branches}}
         return np.concatenate([_normalise(b, resized[b.geometry]) for b in self.branches])
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Give the [S, S, 3] uint8 RGB image that the first tower sees, before normalising."""
+        return np.asarray(_resize(self.branches[0].geometry, self._open(image)))
+
+    def _open(self, image: np.ndarray) -> Image.Image:
         pil = Image.fromarray(check_image(image))
-        if self.letterbox_fill is not None:
-            pil = _letterbox(pil, self.letterbox_fill)
-        return np.asarray(_resize(self.branches[0].geometry, pil))
+        return pil if self.letterbox_fill is None else _letterbox(pil, self.letterbox_fill)
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

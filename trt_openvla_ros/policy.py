@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import logging
 from pathlib import Path
 import time
 
@@ -17,6 +19,11 @@ from trt_openvla_ros.images import ImageProcessor
 from trt_openvla_ros.prompt import prompt_style_of, PROMPT_STYLES, Prompter, Tokenizer
 from trt_openvla_ros.reasoning import ACTION_TAG, parse_fields, split_answer
 
+# The longest answer of Embodied-CoT's reference; its reasoning takes about 350 tokens.
+MAX_NEW_TOKENS = 1024
+
+_log = logging.getLogger(__name__)
+
 
 class Policy:
     """An OpenVLA-family model: image and instruction in, action and reasoning out.
@@ -27,26 +34,26 @@ class Policy:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        vision: VisionEngine,
-        language: LanguageEngine,
+        load_engines: Callable[[], tuple[VisionEngine, LanguageEngine]],
         *,
-        unnorm_key: str | None = None,
-        prompt_style: str | None = None,
-        max_new_tokens: int = 1024,
-        constrain: bool = True,
+        unnorm_key: str | None,
+        prompt_style: str | None,
+        max_new_tokens: int,
+        constrain: bool,
     ) -> None:
         """Put a policy together and test it; from_checkpoint is the usual way.
 
         Raises:
-            ConfigError: unnorm_key or prompt_style does not fit the checkpoint.
+            ConfigError: An argument or a file does not fit the checkpoint.
             EngineError: The self-test found that the image does not matter.
         """
+        if max_new_tokens < 1:
+            raise ConfigError(f'max_new_tokens is {max_new_tokens}; at least 1 is needed')
         self.checkpoint = checkpoint
-        self.vision = vision
-        self.language = language
-        self.constrain = constrain
         self.max_new_tokens = max_new_tokens
+        self.constrain = constrain
         self.processor = ImageProcessor.from_config(checkpoint.preprocessor)
+        _check_sizes(self.processor, checkpoint)
         tokenizer = Tokenizer(checkpoint.path)
         style = prompt_style or prompt_style_of(
             checkpoint.llm_backbone_id, tuple(checkpoint.norm_stats)
@@ -54,15 +61,13 @@ class Policy:
         if style not in PROMPT_STYLES:
             raise ConfigError(f'unknown prompt_style {style!r}; known: {", ".join(PROMPT_STYLES)}')
         self.prompter = Prompter(tokenizer, PROMPT_STYLES[style])
-        if tokenizer.vocab_size > checkpoint.llm.vocab_size:
-            raise ConfigError(
-                f'the tokenizer in {checkpoint.path} has {tokenizer.vocab_size} pieces and the '
-                f'model {checkpoint.llm.vocab_size} rows; they are not of one checkpoint'
-            )
+        _check_vocabulary(tokenizer, checkpoint)
         self.tokens = ActionTokens(
             tokenizer.vocab_size, checkpoint.config.get('n_action_bins', 256)
         )
         self.set_unnorm_key(unnorm_key)
+        # Last, because it takes minutes for large models and what stands above may refuse.
+        self.vision, self.language = load_engines()
         self._self_test()
 
     @classmethod
@@ -75,13 +80,13 @@ class Policy:
         dtype: str | None = None,
         prompt_style: str | None = None,
         *,
-        max_new_tokens: int = 1024,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         constrain: bool = True,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face layout.
 
         Args:
-            path: Directory, or a Hub id where a network exists.
+            path: Directory ('~' is your home), or a Hub id where a network exists.
             unnorm_key: Data set whose statistics turn bins into units; may be left out when
                 the checkpoint has one.
             engine: Backend; 'torch'.
@@ -97,11 +102,9 @@ class Policy:
             EngineError: The backend cannot be used, or the image does not matter to it.
         """
         checkpoint = Checkpoint.open(path)
-        vision, language = open_engines(engine, checkpoint, device, dtype)
         return cls(
             checkpoint,
-            vision,
-            language,
+            lambda: open_engines(engine, checkpoint, device, dtype),
             unnorm_key=unnorm_key,
             prompt_style=prompt_style,
             max_new_tokens=max_new_tokens,
@@ -157,7 +160,10 @@ class Policy:
         Raises:
             InputError: The image or instruction cannot be used.
             OutputError: What the model wrote is not an action.
+            EngineError: The policy was closed.
         """
+        if self.language is None:
+            raise EngineError('the policy is closed; load it again')
         start = time.perf_counter()
         unnorm_key, statistics = self._normalisation
         prompt, ids = self.prompter(instruction)
@@ -223,3 +229,33 @@ class Policy:
             raise EngineError('self-test: two different images have the same image embeddings')
         if np.array_equal(*logits):
             raise EngineError('self-test: two different images lead to the same logits')
+
+
+def _check_sizes(processor: ImageProcessor, checkpoint: Checkpoint) -> None:
+    prepared = [branch.geometry.crop for branch in processor.branches]
+    wanted = [(tower.image_size, tower.image_size) for tower in checkpoint.towers]
+    if prepared != wanted:
+        raise ConfigError(
+            f'{checkpoint.path}: preprocessor_config.json makes images of {prepared}, and the '
+            f'vision towers of config.json want {wanted}'
+        )
+
+
+def _check_vocabulary(tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    pieces, rows = tokenizer.vocab_size, checkpoint.llm.vocab_size
+    if pieces > rows:
+        raise ConfigError(
+            f'the tokenizer in {checkpoint.path} has {pieces} pieces and the model {rows} rows; '
+            'they are not of one checkpoint'
+        )
+    padding = checkpoint.config.get('pad_to_multiple_of', 64)
+    if pieces != rows - padding:
+        # The reference counts action tokens from there; training counted from the tokenizer.
+        _log.warning(
+            'the tokenizer has %d pieces and config.json means %d (%d rows less %d); actions are '
+            'counted from the tokenizer',
+            pieces,
+            rows - padding,
+            rows,
+            padding,
+        )

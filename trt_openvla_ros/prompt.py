@@ -72,7 +72,7 @@ def normalise_instruction(instruction: str) -> str:
         InputError: Nothing is left.
     """
     spaced = ''.join(
-        ' ' if unicodedata.category(character) in ('Cc', 'Cf', 'Zl', 'Zp') else character
+        ' ' if unicodedata.category(character) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') else character
         for character in instruction
     )
     text = re.sub(r'\s+', ' ', spaced).strip().rstrip('.').rstrip().lower()
@@ -159,6 +159,8 @@ class Prompter:
         Raises:
             InputError: The instruction is empty or holds a special token's text.
         """
+        if not isinstance(instruction, str):
+            raise InputError(f'instruction is a {type(instruction).__name__}; text is needed')
         for token in (*self.tokenizer.special, '<image>'):
             # Compared without case: normalising would turn '<PAD>' into harmless text, but
             # whoever sends it expects something else to happen.

@@ -100,17 +100,21 @@ class _Running:
         self._node = node
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin)
         self._thread.start()
 
     def close(self):
-        self._executor.shutdown()
+        # The thread ends between two spins: rclpy does not stand a shutdown within one.
+        self._closing.set()
         self._thread.join()
+        self._executor.shutdown()
         self._node.destroy_node()
 
     def _spin(self):
         with suppress(ExternalShutdownException):
-            self._executor.spin()
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.05)
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,8 @@
 """Camera messages to RGB, against numbers made without the code under test."""
 
 from io import BytesIO
+import sys
+from types import ModuleType
 
 import numpy as np
 from PIL import Image as PilImage
@@ -8,6 +10,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.nodes import conversions
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 
 HEIGHT, WIDTH = 6, 8
@@ -202,3 +205,16 @@ def test_message_of_an_image_gives_it_back():
     sent = to_message(RGB[:, ::2])
     assert (sent.height, sent.width, sent.encoding, sent.step) == (6, 4, 'rgb8', 12)
     np.testing.assert_array_equal(to_rgb(sent), RGB[:, ::2])
+
+
+def test_cv_bridge_without_its_compiled_half_is_not_used(monkeypatch):
+    # Such a one is imported without an error and crashes the process at the first image.
+    half = ModuleType('cv_bridge')
+    half.CvBridge = lambda: pytest.fail('was used')
+    monkeypatch.setitem(sys.modules, 'cv_bridge', half)
+    conversions._cv_bridge.cache_clear()
+    image = np.full((2, 2, 3), 7, np.uint8)
+    try:
+        np.testing.assert_array_equal(to_rgb(to_message(image)), image)
+    finally:
+        conversions._cv_bridge.cache_clear()

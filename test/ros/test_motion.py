@@ -1,5 +1,8 @@
 """The robot's limits and its gripper, seen on the published action."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -72,3 +75,29 @@ def test_no_motion_needs_no_limit():
 
     assert not limited
     assert list(action) == [0.0] * 7
+
+
+def test_unlimited_action_is_what_the_statistics_gave(graph, golden):
+    probe = graph.start(max_translation=1e-4, gripper_closed=5.0, gripper_open=9.0)
+    probe.instruct(golden.instruction('case20'))
+
+    action = probe.act(golden.image('case20'))
+
+    expected = golden.cases['case20']['toy_arm']
+    np.testing.assert_allclose(action.unlimited_action, expected, rtol=0, atol=1e-12)
+    assert action.limited
+
+
+@pytest.mark.parametrize('ends', [(-1.0, 1.0), (0.0, 0.08)])
+def test_gripper_that_is_no_opening_from_0_to_1_is_refused(graph, tmp_path, ends):
+    checkpoint = tmp_path / 'fused'
+    shutil.copytree(graph.DEFAULTS['checkpoint'], checkpoint)
+    low, high = ends
+    action = {'q01': [-1.0] * 6 + [low], 'q99': [1.0] * 6 + [high]}
+    (checkpoint / 'dataset_statistics.json').write_text(json.dumps({'claw': {'action': action}}))
+    graph.add(checkpoint=str(checkpoint), unnorm_key='claw')
+    probe = graph.probe()
+
+    assert not probe.transit('configure')
+
+    probe.wait(lambda: any("gripper of 'claw'" in log for log in probe.logs), 'reason')

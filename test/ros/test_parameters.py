@@ -187,3 +187,11 @@ def test_actions_of_another_length_are_refused(graph, edited_checkpoint):
 
     assert not result.successful
     assert "'leg' have 6 dimensions" in result.reason
+
+
+def test_use_sim_time_may_be_set_while_running(graph):
+    graph.add()
+    probe = graph.probe()
+
+    assert probe.set(use_sim_time=True)[0].successful
+    assert probe.state() == 'unconfigured'

@@ -1,6 +1,7 @@
 """From an image and an instruction to an action, over real topics."""
 
 from itertools import pairwise
+from pathlib import Path
 
 from builtin_interfaces.msg import Time
 import numpy as np
@@ -31,10 +32,15 @@ def test_action_says_what_it_was_made_of(graph, golden):
 
     assert action.header.frame_id == 'gripper_link'
     assert action.instruction == PUT
-    assert action.engine == 'torch'
-    # The message promises a name, which a bag shows without the machine it came from.
-    assert action.checkpoint.endswith('fused')
-    assert action.inference_time > 0
+    assert action.prompt == f'In: What action should the robot take to {PUT}?\nOut:'
+    assert action.camera_frame == 'camera'
+    assert (action.engine, action.dtype, action.device) == ('torch', 'float32', 'cpu')
+    assert Path(action.checkpoint).name == 'fused'
+    parts = [
+        getattr(action, f'{part}_time') for part in ('preprocess', 'vision', 'prefill', 'decode')
+    ]
+    assert min(parts) > 0
+    assert sum(parts) <= action.inference_time
     age_now = (received - ClockTime.from_msg(action.header.stamp)).nanoseconds * 1e-9
     assert action.inference_time <= action.image_age <= age_now
     assert (action.out_of_range, action.limited) == (0, False)
@@ -98,7 +104,7 @@ def test_model_that_reasons_publishes_text_and_action(graph, golden, edited_chec
     action = probe.act(golden.image('case00'))
 
     probe.wait(lambda: probe.reasonings, 'reasoning')
-    assert probe.reasonings[0].data == 'forward'
+    assert probe.reasonings[0].data == action.reasoning == 'forward'
     centres = (2 * (1024 - np.array(ids)) - 1) / 255 - 1
     np.testing.assert_allclose(action.normalised_action, centres, atol=1e-12)
 

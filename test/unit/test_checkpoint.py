@@ -1,12 +1,14 @@
+from fnmatch import fnmatch
 import json
 import shutil
 
 import numpy as np
 import pytest
 from random_checkpoint import write_random_checkpoint
+from safetensors.torch import load_file, save_file
 import torch
 
-from trt_openvla_ros.checkpoint import Checkpoint, VISION_BACKBONES
+from trt_openvla_ros.checkpoint import _HUB_FILES, Checkpoint, VISION_BACKBONES
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.policy import Policy
 
@@ -88,7 +90,10 @@ def test_transformers_5_spelling_of_rope_is_read(copy, golden_dir):
         ({'text_config': {'model_type': 'phi'}}, "'phi' is not supported"),
         ({'text_config': {'rope_scaling': {'type': 'linear', 'factor': 2}}}, 'RoPE scaling'),
         ({'norm_stats': None}, 'no norm_stats'),
-        ({'text_config': {'vocab_size': 100, 'hidden_size': 32}}, 'embed_tokens'),
+        ({'text_config': {'hidden_act': 'gelu'}}, "hidden_act 'gelu' is not supported"),
+        ({'text_config': {'attention_bias': True}}, 'attention_bias True is not supported'),
+        ({'text_config': {'vocab_size': 100}}, 'not of one checkpoint'),
+        ({'text_config': {'vocab_size': 32064, 'hidden_size': 64}}, r'projector\.\* do not fit'),
     ],
 )
 def test_impossible_configuration_says_what_is_wrong(copy, changes, reason):
@@ -141,3 +146,66 @@ def test_broken_json_is_named(copy, content):
     (path / 'config.json').write_text(content, encoding='latin-1')
     with pytest.raises(ConfigError, match=r'config\.json (is not JSON|holds a list)'):
         Checkpoint.open(path)
+
+
+LAYER = 'language_model.model.layers'
+
+
+def edit_tensors(path, edit):
+    tensors = load_file(path / 'model.safetensors')
+    edit(tensors)
+    save_file(tensors, path / 'model.safetensors')
+
+
+@pytest.mark.parametrize(
+    ('edit', 'reason'),
+    [
+        (
+            lambda t: t.update({f'{LAYER}.9.input_layernorm.weight': torch.zeros(32)}),
+            r'language_model\.model\.layers\.9\S+ \(and 0 more\) has no place',
+        ),
+        (lambda t: t.pop('projector.fc2.bias'), r'projector\.\* do not fit.*fc2\.bias'),
+        (
+            lambda t: t.pop('vision_backbone.featurizer.cls_token'),
+            r'vision_backbone\.featurizer\.\* do not fit.*cls_token',
+        ),
+    ],
+    ids=['unread', 'projector', 'tower'],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path, edit, reason):
+    path = write_random_checkpoint(tmp_path)
+    edit_tensors(path, edit)
+    with pytest.raises(ConfigError, match=f'(?s){reason}'):
+        Policy.from_checkpoint(path, device='cpu')
+
+
+def test_a_pointer_of_git_lfs_is_no_checkpoint(copy):
+    path = copy()
+    (path / 'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1\n')
+    with pytest.raises(ConfigError, match=r'model\.safetensors cannot be read.*git lfs pull'):
+        Policy.from_checkpoint(path, 'toy_arm', device='cpu')
+
+
+def test_images_of_another_size_than_the_towers_are_refused(copy):
+    path = copy(image_sizes=[56, 56])
+    with pytest.raises(ConfigError, match=r'makes images of \[\(224, 224\)'):
+        Policy.from_checkpoint(path, 'toy_arm', device='cpu')
+
+
+def test_wrong_arguments_are_refused_before_weights_are_read(copy):
+    path = copy()
+    (path / 'model.safetensors').unlink()
+    with pytest.raises(ConfigError, match='toy_leg'):
+        Policy.from_checkpoint(path, 'toy_leg', device='cpu')
+
+
+def test_vocabulary_that_config_counts_otherwise_is_reported(copy, caplog):
+    Policy.from_checkpoint(copy(pad_to_multiple_of=128), 'toy_arm', device='cpu')
+    assert '32000 pieces and config.json means 31936' in caplog.text
+
+
+def test_downloads_hold_no_code_and_no_pickles():
+    files = ['config.json', 'model-00001-of-00003.safetensors', 'tokenizer.model']
+    assert all(any(fnmatch(file, p) for p in _HUB_FILES) for file in files)
+    for file in ('modeling_prismatic.py', 'pytorch_model.bin', 'action_head.pt'):
+        assert not any(fnmatch(file, p) for p in _HUB_FILES)

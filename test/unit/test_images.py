@@ -11,7 +11,17 @@ import torchvision.transforms.functional as TVF  # noqa: N812 - the field's name
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.images import ImageProcessor
 
-SIZES = [(480, 640), (640, 480), (223, 225), (17, 31), (56, 56), (1, 1), (1, 300)]
+SIZES = [
+    (480, 640),
+    (640, 480),
+    (223, 225),
+    (17, 31),
+    (56, 56),
+    (56, 59),
+    (59, 56),
+    (1, 1),
+    (1, 300),
+]
 MEAN, STD = [0.484375, 0.455078125, 0.40625], [0.228515625, 0.2236328125, 0.224609375]
 
 
@@ -52,6 +62,16 @@ def test_stored_normalisation_wins_over_means(golden_dir):
     dark = ImageProcessor.from_config(stored)(np.zeros((8, 8, 3), np.uint8))
     assert stored['means'][0][0] == 0.485
     assert dark[0, 0, 0] == np.float32(-0.484375) / np.float32(0.228515625)
+
+
+def test_fused_letterbox_pads_once_with_the_last_towers_mean():
+    image = np.full((10, 56, 3), 255, np.uint8)
+    both = {'input_sizes': [[3, 56, 56]] * 2, 'interpolations': ['bicubic'] * 2}
+    both |= {'means': [MEAN, [0.5] * 3], 'stds': [STD, [0.5] * 3]}
+    pixels = ImageProcessor.from_config(config('letterbox', **both))(image)
+    raw = pixels.reshape(2, 3, 56, 56) * np.reshape([STD, [0.5] * 3], (2, 3, 1, 1))
+    raw = np.rint(255 * (raw + np.reshape([MEAN, [0.5] * 3], (2, 3, 1, 1))))
+    assert (raw[:, :, 0, 0] == 127).all()
 
 
 def test_letterbox_settings_may_be_a_list_per_tower():

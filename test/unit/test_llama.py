@@ -1,5 +1,6 @@
 """The torch language engine against transformers.LlamaForCausalLM and against itself."""
 
+import dataclasses
 import json
 
 import pytest
@@ -141,7 +142,7 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path, embeddings):
 def test_generation_ends_where_the_context_ends(tmp_path, embeddings):
     short = {**TINY_LLM, 'max_position_embeddings': 25}
     engine = load(write_random_checkpoint(tmp_path, llm=short))
-    assert len(engine.generate(IDS, embeddings, Decoding(100, 2)).ids) == 3
+    assert len(engine.generate(IDS, embeddings, Decoding(100, 2)).ids) == 4
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -162,3 +163,13 @@ def test_narrow_dtypes_stay_close_to_float32(tmp_path, embeddings, dtype):
     wide = load(path).first_logits(IDS, embeddings)
     narrow = load(path, dtype).first_logits(IDS, embeddings)
     assert abs(narrow - wide).max() < 0.05 * abs(wide).max()
+
+
+@pytest.mark.parametrize('actions', [None, (31744, 32000)])
+def test_generation_ends_with_the_end_of_sequence(tmp_path, embeddings, actions):
+    engine = load(write_random_checkpoint(tmp_path))
+    decoding = Decoding(20, 2, actions, 7, lambda ids: False, action_first=False)
+    ids = engine.generate(IDS, embeddings, decoding).ids
+    assert len(ids) == 20
+    ending = dataclasses.replace(decoding, eos_id=ids[5])
+    assert engine.generate(IDS, embeddings, ending).ids == ids[: ids.index(ids[5]) + 1]

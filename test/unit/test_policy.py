@@ -57,7 +57,9 @@ def test_a_refused_key_changes_nothing(fused):
     [
         ({'engine': 'tensorflow'}, "unknown engine 'tensorflow'; known: torch"),
         ({'dtype': 'int8'}, "unknown dtype 'int8'"),
-        ({'device': 'abacus'}, "device 'abacus' is not a torch device"),
+        ({'device': 'abacus'}, "device 'abacus' cannot be used"),
+        ({'device': 'meta'}, "device 'meta' cannot be used"),
+        ({'max_new_tokens': 0}, 'max_new_tokens is 0'),
         ({'prompt_style': 'haiku'}, "unknown prompt_style 'haiku'"),
     ],
 )
@@ -68,7 +70,7 @@ def test_impossible_argument_is_named(golden_dir, arguments, reason):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_a_missing_gpu_is_named(golden_dir):
-    with pytest.raises(EngineError, match='torch sees no GPU'):
+    with pytest.raises(EngineError, match='torch sees 0 GPUs'):
         Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cuda')
 
 
@@ -119,8 +121,11 @@ def test_broken_weights_are_refused_at_start(changed):
         Policy.from_checkpoint(changed(poison), 'toy_arm', device='cpu')
 
 
-@pytest.mark.parametrize('part', ['vision', 'language'])
-def test_a_policy_that_does_not_see_is_refused_at_start(changed, part):
+@pytest.mark.parametrize(
+    ('part', 'reason'),
+    [('vision', 'have the same image embeddings'), ('language', 'lead to the same logits')],
+)
+def test_a_policy_that_does_not_see_is_refused_at_start(changed, part, reason):
     def blind(tensors):
         if part == 'vision':
             tensors['projector.fc1.weight'].zero_()
@@ -130,7 +135,7 @@ def test_a_policy_that_does_not_see_is_refused_at_start(changed, part):
             if name.endswith('self_attn.o_proj.weight'):
                 tensor.zero_()
 
-    with pytest.raises(EngineError, match='two different images'):
+    with pytest.raises(EngineError, match=reason):
         Policy.from_checkpoint(changed(blind), 'toy_arm', device='cpu')
 
 
@@ -158,3 +163,10 @@ def test_action_length_follows_from_the_statistics(golden_dir, tmp_path):
     (path / 'dataset_statistics.json').write_text(json.dumps(stats))
     prediction = Policy.from_checkpoint(path, device='cpu').predict(IMAGE, 'go')
     assert prediction.action.shape == prediction.action_ids.shape == (3,)
+
+
+def test_a_closed_policy_says_so(golden_dir):
+    policy = Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cpu')
+    policy.close()
+    with pytest.raises(EngineError, match='closed'):
+        policy.predict(IMAGE, 'pick up the cup')

@@ -13,27 +13,43 @@ from trt_openvla_ros.prompt import (
 )
 
 # Of the released tokenizer of openvla-7b; only with --tokenizer-dir, because it is not free.
+_V01 = (
+    '1 319 13563 1546 263 12758 1404 322 385 23116 21082 20255 29889 450 20255 4076 8444 '
+    '29892 13173 29892 322 1248 568 6089 304 278 1404 29915 29879 5155 29889 3148 1001 29901 '
+    '1724 3158 881 278 19964 2125 304 2058 278 16699 837 295 265 373 278 304 20466 29973 319 '
+    '1799 9047 13566 29901'
+)
 LLAMA_IDS = {
     ('openvla', 'put spoon on towel'): (
         '1 512 29901 1724 3158 881 278 19964 2125 304 1925 805 6150 373 304 20466 29973 13 3744 '
         '29901 29871'
     ),
-    ('vicuna', 'place the watermelon on the towel'): (
-        '1 319 13563 1546 263 12758 1404 322 385 23116 21082 20255 29889 450 20255 4076 8444 '
-        '29892 13173 29892 322 1248 568 6089 304 278 1404 29915 29879 5155 29889 3148 1001 29901 '
-        '1724 3158 881 278 19964 2125 304 2058 278 16699 837 295 265 373 278 304 20466 29973 319 '
-        '1799 9047 13566 29901 323 3289 29968 29901'
-    ),
+    ('vicuna_v01', 'place the watermelon on the towel'): _V01 + ' 29871',
+    ('vicuna', 'place the watermelon on the towel'): _V01 + ' 323 3289 29968 29901',
 }
 
 
-@pytest.mark.parametrize(('style', 'instruction'), LLAMA_IDS)
-def test_ids_of_the_released_tokenizer(request, style, instruction):
+@pytest.fixture
+def released(request):
     directory = request.config.getoption('--tokenizer-dir')
     if not directory:
         pytest.skip("give --tokenizer-dir with openvla-7b's tokenizer to test its ids")
-    _, ids = Prompter(Tokenizer(Path(directory)), PROMPT_STYLES[style])(instruction)
+    return Tokenizer(Path(directory))
+
+
+@pytest.mark.parametrize(('style', 'instruction'), LLAMA_IDS)
+def test_ids_of_the_released_tokenizer(released, style, instruction):
+    _, ids = Prompter(released, PROMPT_STYLES[style])(instruction)
     assert ids == [int(i) for i in LLAMA_IDS[style, instruction].split()]
+
+
+def test_action_tokens_of_the_released_tokenizer(released):
+    assert (released.vocab_size, released.empty_piece_id) == (32000, 29871)
+    pieces = {31743: '\u028e', 31744: '忠', 31745: '错', 31872: 'Ÿ', 31998: '弘', 31999: '给'}
+    assert {i: released.decode([i]) for i in pieces} == pieces
+    action = ''.join(pieces[i] for i in (31744, 31745, 31872, 31998, 31999))
+    ids = released.encode(f' ACTION: {action}')
+    assert ids[-9:] == [319, 9838, 29901, 29871, 31744, 31745, 31872, 31998, 31999]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +67,33 @@ def test_normalise_instruction(raw, expected):
     assert normalise_instruction(raw) == expected
 
 
-@pytest.mark.parametrize('empty', ['', ' ', '.', '\n\t', '\x00'])
+@pytest.mark.parametrize('wrong', [None, b'pick', 7])
+def test_what_is_no_text_is_refused(fused, wrong):
+    with pytest.raises(InputError, match=type(wrong).__name__):
+        fused.prompter(wrong)
+
+
+def test_prompts_of_every_style(single):
+    question = 'What action should the robot take to pick up the cup?'
+    system = (
+        'A chat between a curious user and an artificial intelligence assistant. The assistant '
+        "gives helpful, detailed, and polite answers to the user's questions."
+    )
+    expected = {
+        'openvla': f'In: {question}\nOut:',
+        'vicuna': f'{system} USER: {question} ASSISTANT: TASK:',
+        'vicuna_v01': f'{system} USER: {question} ASSISTANT:',
+    }
+    tokenizer = single.prompter.tokenizer
+    for name, style in PROMPT_STYLES.items():
+        prompt, ids = Prompter(tokenizer, style)('Pick up the cup.')
+        assert prompt == expected[name]
+        # Models that reason write the empty piece themselves, behind their text.
+        assert (ids[-1] == tokenizer.empty_piece_id) == (not style.reasons)
+        assert style.reasons == (name == 'vicuna')
+
+
+@pytest.mark.parametrize('empty', ['', ' ', '.', '\n\t', '\x00', '\ud800'])
 def test_empty_instruction_is_refused(fused, empty):
     with pytest.raises(InputError, match='empty'):
         fused.prompter(empty)

@@ -29,6 +29,10 @@ def test_make_targets_exist():
     assert set(re.findall(r'make ([a-z]+)', listed.stdout)) == targets - {'env'}
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r'\b[A-Z]{3,}\d*\b ms|RATIO|[A-Z]+LINE|REPOSITORY', README)
+
+
 def test_linked_files_exist():
     for target in re.findall(r'\]\(([^)#]+)\)', README):
         assert (ROOT / target).exists(), target

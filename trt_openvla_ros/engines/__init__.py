@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trt_openvla_ros.checkpoint import Checkpoint
     from trt_openvla_ros.engines.base import LanguageEngine, VisionEngine
 
+DTYPES = ('float32', 'bfloat16', 'float16')
 VISION_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_vision:TorchVision'}
 LANGUAGE_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_language:TorchLanguage'}
 

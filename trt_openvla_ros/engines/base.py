@@ -20,7 +20,9 @@ class Decoding:
         actions: Smallest and one past the largest action id; None generates freely and does
             not end with an action.
         action_dim: Generation ends after this many action ids.
-        action_begins: Tells from the ids so far whether an action id now begins the action.
+        action_first: The first id already belongs to the action.
+        action_begins: Where it does not: tells from the ids so far whether an action id now
+            begins the action.
         constrain: Restrict ids to the action range once the action began.
     """
 
@@ -53,13 +55,14 @@ class VisionEngine(Protocol):
     """Pixel values to image embeddings.
 
     Attributes:
-        device: Where it runs; its str() is a torch device name.
+        device, dtype: Where and how it computes; their str() are torch's names.
     """
 
     device: Any
+    dtype: Any
 
     def encode(self, pixel_values: np.ndarray) -> Any:
-        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device."""
+        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device; done on return."""
 
 
 class LanguageEngine(Protocol):

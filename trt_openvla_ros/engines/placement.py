@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from trt_openvla_ros.engines import DTYPES
 from trt_openvla_ros.errors import ConfigError, EngineError
-
-_DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype]:
@@ -22,13 +21,14 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
     """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"device {device!r} is not a torch device; use 'cpu' or 'cuda'"
-        ) from error
-    if chosen.type == 'cuda' and not torch.cuda.is_available():
-        raise EngineError(f'device {device!r} asked for, but torch sees no GPU; use device cpu')
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ('cpu', 'cuda'):
+        raise ConfigError(f"device {device!r} cannot be used; use 'cpu', 'cuda' or 'cuda:N'")
+    gpus = torch.cuda.device_count()
+    if chosen.type == 'cuda' and (chosen.index or 0) >= gpus:
+        raise EngineError(f'device {device!r} asked for, but torch sees {gpus} GPUs; use cpu')
     name = dtype or ('bfloat16' if chosen.type == 'cuda' else 'float32')
-    if name not in _DTYPES:
-        raise ConfigError(f'unknown dtype {dtype!r}; known: {", ".join(_DTYPES)}')
+    if name not in DTYPES:
+        raise ConfigError(f'unknown dtype {dtype!r}; known: {", ".join(DTYPES)}')
     return chosen, getattr(torch, name)

@@ -87,6 +87,13 @@ class TorchLanguage:
             if c.tie_word_embeddings
             else take('lm_head.weight', c.vocab_size, c.hidden_size)
         )
+        weights.pop('lm_head.weight', None)  # stored twice where embeddings are tied
+        unread = [name for name in weights if not name.endswith('rotary_emb.inv_freq')]
+        if unread:
+            raise ConfigError(
+                f'language_model.{unread[0]} (and {len(unread) - 1} more) has no place in the '
+                f'Llama of {c.num_layers} layers that config.json describes'
+            )
         shape = (c.num_layers, 2, 1, c.num_kv_heads, c.max_positions, c.head_dim)
         self.cache = torch.zeros(shape, device=device, dtype=dtype)
         for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
@@ -107,12 +114,8 @@ class TorchLanguage:
         start = time.perf_counter()
         hidden = self._run_prompt(ids, embeddings, every=False)
         position = len(ids) + len(embeddings)
-        limit = min(decoding.max_new_tokens, self.config.max_positions - position)
-        if limit < 1:
-            raise InputError(
-                f'the prompt has {position} positions and the model {self.config.max_positions}; '
-                'shorten the instruction'
-            )
+        # The last token needs no position: nothing comes behind it.
+        limit = min(decoding.max_new_tokens, self.config.max_positions - position + 1)
         picker = _Picker(decoding, self.head)
         try:
             chosen = picker.pick(hidden)

@@ -5,6 +5,7 @@ B: batch, C: 3 channels per tower, S: image size, N: patches, D: width.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,10 +54,10 @@ class Tower(nn.Module):
 class Projector(nn.Module):
     """Linear layers with exact GELU between; three of them behind fused towers, else two."""
 
-    def __init__(self, shapes: list[tuple[int, int]]) -> None:
-        """Build linear layers of these (inputs, outputs), with random weights."""
+    def __init__(self, widths: list[int]) -> None:
+        """Build linear layers from each width to the next, with random weights."""
         super().__init__()
-        for index, (inputs, outputs) in enumerate(shapes, 1):
+        for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
             self.add_module(f'fc{index}', nn.Linear(inputs, outputs))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -85,12 +86,13 @@ class TorchVision:
                 if not key.startswith((*_UNUSED, f'blocks.{len(tower.vit.blocks)}.'))
             }
             load_weights(tower.vit, weights, prefix)
-        weights = dict(checkpoint.tensors('projector.'))
-        shapes = [
-            weights[f'fc{index}.weight'].shape[::-1] for index in range(1, len(weights) // 2 + 1)
-        ]
-        self.projector = Projector(shapes)
-        load_weights(self.projector, weights, 'projector.')
+        width = sum(tower.vit.embed_dim for tower in self.towers)
+        hidden = checkpoint.llm.hidden_size
+        widths = [width, hidden, hidden]
+        if len(self.towers) > 1:
+            widths.insert(1, 4 * width)
+        self.projector = Projector(widths)
+        load_weights(self.projector, dict(checkpoint.tensors('projector.')), 'projector.')
         for module in (*self.towers, self.projector):
             module.to(device, dtype).eval().requires_grad_(False)
 
@@ -109,7 +111,11 @@ class TorchVision:
     @torch.inference_mode()
     def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
         """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device."""
-        return self.projector(self.patch_features(pixel_values)[None])[0]
+        embeddings = self.projector(self.patch_features(pixel_values)[None])[0]
+        if self.device.type == 'cuda':
+            # Or the time of vision would be counted where the next engine waits for it.
+            torch.cuda.synchronize(self.device)
+        return embeddings
 
 
 def _timm_name(name: str) -> str:

@@ -139,9 +139,9 @@ def _decompress(message: CompressedImage) -> np.ndarray:
 
 @cache
 def _cv_bridge() -> ModuleType | None:
-    # Besides being absent, it may have been built for another numpy, which raises differently.
     try:
-        from cv_bridge import CvBridge
-    except (ImportError, AttributeError):
+        import cv_bridge
+    except (ImportError, AttributeError):  # absent, or built for another numpy
         return None
-    return CvBridge()
+    # It hides that its C++ half did not load (again: another numpy), and would crash later.
+    return cv_bridge.CvBridge() if hasattr(cv_bridge, 'getCvType') else None

@@ -1,4 +1,4 @@
-"""A predicted action to the action that is published: the robot's limits and gripper."""
+"""A prediction to the message that is published: the robot's limits, gripper and statistics."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from trt_openvla_ros.actions import ACTION_DIM
-from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.msg import VlaAction
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,24 @@ class Robot:
         return action, shortened
 
 
-def check_length(policy: Policy, unnorm_key: str | None) -> None:
-    """Refuse statistics whose actions a VlaAction cannot hold.
-
-    Raises:
-        ConfigError: The key is unknown, or its actions have another length.
-    """
-    key, statistics = policy.statistics(unnorm_key)
-    if len(statistics.q01) != ACTION_DIM:
-        raise ConfigError(
-            f'actions of {key!r} have {len(statistics.q01)} dimensions; VlaAction has {ACTION_DIM}'
-        )
+def to_message(prediction: Prediction, robot: Robot) -> VlaAction:
+    """Fill in what the prediction says; the header and the node's own facts are left out."""
+    action, limited = robot.limit(prediction.action)
+    return VlaAction(
+        action=action,
+        unlimited_action=prediction.action,
+        normalised_action=prediction.normalised_action,
+        limited=limited,
+        out_of_range=prediction.out_of_range,
+        prompt=prediction.prompt,
+        reasoning=prediction.reasoning,
+        unnorm_key=prediction.unnorm_key,
+        inference_time=prediction.timings['total'],
+        preprocess_time=prediction.timings['preprocess'],
+        vision_time=prediction.timings['vision'],
+        prefill_time=prediction.timings['prefill'],
+        decode_time=prediction.timings['decode'],
+    )
 
 
 def _shorten(vector: np.ndarray, limit: float) -> bool:

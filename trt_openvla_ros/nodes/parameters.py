@@ -10,6 +10,10 @@ from typing import Any, TYPE_CHECKING
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from trt_openvla_ros.engines import DTYPES
+from trt_openvla_ros.policy import MAX_NEW_TOKENS
+from trt_openvla_ros.prompt import PROMPT_STYLES
+
 if TYPE_CHECKING:
     from rclpy.node import Node
 
@@ -59,15 +63,15 @@ SPECS: dict[str, Spec] = {
     'dtype': Spec(
         '',
         'Precision; empty is bfloat16 on a GPU and float32 on the CPU.',
-        choices=('', 'float32', 'bfloat16', 'float16'),
+        choices=('', *DTYPES),
     ),
     'prompt_style': Spec(
         '',
         'How the model is asked; empty decides from the checkpoint.',
-        choices=('', 'openvla', 'vicuna', 'vicuna_v01'),
+        choices=('', *PROMPT_STYLES),
     ),
     'max_new_tokens': Spec(
-        1024, 'Most tokens an answer with reasoning may have.', low=1, high=8192
+        MAX_NEW_TOKENS, 'Most tokens an answer with reasoning may have.', low=1, high=8192
     ),
     'constrain': Spec(True, 'Restrict tokens to the action range once the action began.'),
     'autostart': Spec(True, 'Configure and activate on start, without a lifecycle manager.'),
@@ -81,7 +85,8 @@ SPECS: dict[str, Spec] = {
     ),
     'max_image_age': Spec(
         0.5,
-        'Older images are dropped, by stamp and clock of the node [s]; 0 accepts any.',
+        'Images older than this, or stamped further ahead, are dropped, by the clock of the node '
+        '[s]; 0 accepts any.',
         low=0.0,
         high=60.0,
         read_only=False,
@@ -121,7 +126,8 @@ def declare(node: Node) -> None:
 
 def check_choice(name: str, value: Any) -> str:
     """Say why value is none of the choices of a parameter; '' where it is fine."""
-    choices = SPECS[name].choices
+    # rclpy asks about every parameter of the node, use_sim_time among them.
+    choices = SPECS[name].choices if name in SPECS else ()
     if not choices or value in choices:
         return ''
     return f'{name} is {value!r}; it must be one of {", ".join(map(repr, choices))}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 import traceback
 from typing import Any
 
@@ -10,21 +11,23 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.engines import free_memory
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
 from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes import parameters
+from trt_openvla_ros.nodes import motion, parameters
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 from trt_openvla_ros.nodes.diagnostics import Statistics
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
-from trt_openvla_ros.nodes.motion import check_length, Robot
+from trt_openvla_ros.nodes.loading import check_statistics, load_policy
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.policy import Policy
@@ -47,6 +50,9 @@ class PolicyNode(PatientLifecycleNode):
         super().__init__('policy', **kwargs)
         self._policy: Policy | None = None
         self._worker: Worker | None = None
+        self._inputs: list[Subscription] = []
+        self._outputs: dict[str, LifecyclePublisher] = {}
+        self._origin = {'engine': '', 'checkpoint': '', 'dtype': '', 'device': ''}
         self._instruction = ''
         self._state, self._failure = 'unconfigured', ''
         self._images_seen = 0
@@ -62,29 +68,43 @@ class PolicyNode(PatientLifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the checkpoint; on failure say why and stay unconfigured."""
         try:
-            self._policy = self._load()
+            self._policy = load_policy(self._value)
+            self._connect()
         except Exception as error:  # noqa: BLE001 - rclpy would swallow the reason
             known = isinstance(error, PolicyError)
             self._failure = str(error) if known else traceback.format_exc()
             self.get_logger().error(f'not configured: {self._failure}')
-            return TransitionCallbackReturn.FAILURE
-        self._failure = ''
+        else:
+            self._state, self._failure = 'inactive', ''
+            self.get_logger().info(f'loaded {self._policy.checkpoint.path}')
+            return TransitionCallbackReturn.SUCCESS
+        # Behind the handler, where the error no longer holds what had been loaded.
+        self._release()
+        return TransitionCallbackReturn.FAILURE
+
+    def _connect(self) -> None:
+        self._applied_key = self._value('unnorm_key')
+        self._origin = {
+            'engine': self._value('engine'),
+            'checkpoint': str(self._policy.checkpoint.path),
+            'dtype': str(self._policy.vision.dtype).removeprefix('torch.'),
+            'device': str(self._policy.vision.device),
+        }
         self._statistics = Statistics()
-        self._actions = self.create_lifecycle_publisher(VlaAction, '~/action', 10)
-        self._reasonings = self.create_lifecycle_publisher(String, '~/reasoning', 10)
-        self._prompt_images = self.create_lifecycle_publisher(Image, '~/prompt_image', 1)
+        self._outputs = {
+            'action': self.create_lifecycle_publisher(VlaAction, '~/action', 10),
+            'reasoning': self.create_lifecycle_publisher(String, '~/reasoning', 10),
+            'prompt_image': self.create_lifecycle_publisher(Image, '~/prompt_image', 1),
+        }
         # Like image_transport, beside the raw topic after its remapping.
         kind, topic = Image, self.resolve_topic_name('image')
         if self._value('image_transport') == 'compressed':
             kind, topic = CompressedImage, f'{topic}/compressed'
-        self._subscriptions_made = [
+        self._inputs = [
             self.create_subscription(kind, topic, self._on_image, qos_profile_sensor_data),
             self.create_subscription(String, 'instruction', self._on_instruction, 10),
         ]
         self._worker = Worker(lambda message: self._guard(self._act, message))
-        self._state = 'inactive'
-        self.get_logger().info(f'loaded {self._policy.checkpoint.path}')
-        return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to act, as soon as there is an instruction."""
@@ -120,44 +140,25 @@ class PolicyNode(PatientLifecycleNode):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _load(self) -> Policy:
-        if not self._value('checkpoint'):
-            raise ConfigError(
-                "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
-            )
-        self._applied_key = self._value('unnorm_key')
-        policy = Policy.from_checkpoint(
-            self._value('checkpoint'),
-            self._applied_key or None,
-            self._value('engine'),
-            self._value('device') or None,
-            self._value('dtype') or None,
-            self._value('prompt_style') or None,
-            max_new_tokens=self._value('max_new_tokens'),
-            constrain=self._value('constrain'),
-        )
-        check_length(policy, policy.unnorm_key)
-        return policy
-
     def _release(self) -> None:
-        if self._policy is None:
-            return
-        self._state = 'unconfigured'
-        self._worker.close()
-        for subscription in self._subscriptions_made:
+        self._state, self._instruction = 'unconfigured', ''
+        if self._worker is not None:
+            self._worker.close()
+        for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        for publisher in (self._actions, self._reasonings, self._prompt_images):
+        for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
-        self._instruction = ''
-        self._policy.close()
-        self._policy = self._worker = None
+        if self._policy is not None:
+            self._policy.close()
+        self._policy, self._worker, self._inputs, self._outputs = None, None, [], {}
+        free_memory()  # of a load that failed, too
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         for change in changes:
             reason = parameters.check_choice(change.name, change.value)
             if change.name == 'unnorm_key' and self._policy is not None:
                 try:
-                    check_length(self._policy, change.value or None)
+                    check_statistics(self._policy, change.value or None)
                 except ConfigError as error:
                     reason = str(error)
             if reason:
@@ -242,29 +243,22 @@ class PolicyNode(PatientLifecycleNode):
     def _publish(
         self, source: Image | CompressedImage, image: np.ndarray, instruction: str, p: Prediction
     ) -> None:
-        action, limited = Robot.from_parameters(self._value).limit(p.action)
         self._sequence += 1
-        message = VlaAction(
-            action=action,
-            normalised_action=p.normalised_action,
-            instruction=instruction,
-            unnorm_key=p.unnorm_key,
-            checkpoint=self._value('checkpoint'),
-            engine=self._value('engine'),
-            sequence=self._sequence,
-            inference_time=p.timings['total'],
-            image_age=self._age(source),
-            out_of_range=p.out_of_range,
-            limited=limited,
-        )
+        message = motion.to_message(p, motion.Robot.from_parameters(self._value))
         message.header.stamp = source.header.stamp
         message.header.frame_id = self._value('action_frame')
-        self._actions.publish(message)
-        self._reasonings.publish(String(data=p.reasoning))
+        message.camera_frame = source.header.frame_id
+        message.instruction = instruction
+        message.sequence = self._sequence
+        message.image_age = self._age(source)
+        for name in ('checkpoint', 'engine', 'dtype', 'device'):
+            setattr(message, name, self._origin[name])
+        self._outputs['action'].publish(message)
+        self._outputs['reasoning'].publish(String(data=p.reasoning))
         if self._value('publish_prompt_image'):
             preview = to_message(self._policy.processor.preview(image))
             preview.header = source.header
-            self._prompt_images.publish(preview)
+            self._outputs['prompt_image'].publish(preview)
         self._statistics.count('actions')
         self._statistics.count('out_of_range_tokens', p.out_of_range)
         self._statistics.time(p.timings)
@@ -275,18 +269,16 @@ class PolicyNode(PatientLifecycleNode):
         if self._failure:
             level, text = DiagnosticStatus.ERROR, f'{text}: {self._failure}'
         elif self._state == 'active' and seen == self._images_seen:
-            topic = self._subscriptions_made[0].topic_name
+            topic = self._inputs[0].topic_name
             level, text = DiagnosticStatus.WARN, f'{text}, no images on {topic}'
         elif self._state == 'active' and not self._instruction:
             text = f'{text}, waiting for an instruction'
         self._images_seen = seen
-        policy = self._policy
         facts = {
-            'engine': self._value('engine'),
-            'checkpoint': self._value('checkpoint'),
-            'device': str(policy.vision.device) if policy else self._value('device'),
-            'unnorm_key': policy.unnorm_key if policy else self._value('unnorm_key'),
+            **self._origin,
+            'unnorm_key': self._policy.unnorm_key if self._policy else self._value('unnorm_key'),
             'instruction': self._instruction,
+            'version': version('trt_openvla_ros'),
         }
         name = self.get_fully_qualified_name()
         message = DiagnosticArray(status=[self._statistics.status(name, level, text, facts)])

@@ -1,0 +1,62 @@
+"""The node's parameters to a policy that fits VlaAction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.policy import Policy
+
+_ACTION_DIM = 7  # of VlaAction
+
+
+def load_policy(value: Callable[[str], Any]) -> Policy:
+    """Load what the parameters say.
+
+    Args:
+        value: Name of a parameter to its value.
+
+    Raises:
+        PolicyError: The checkpoint or a parameter cannot be used.
+    """
+    if not value('checkpoint'):
+        raise ConfigError(
+            "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
+        )
+    policy = Policy.from_checkpoint(
+        value('checkpoint'),
+        value('unnorm_key') or None,
+        value('engine'),
+        value('device') or None,
+        value('dtype') or None,
+        value('prompt_style') or None,
+        max_new_tokens=value('max_new_tokens'),
+        constrain=value('constrain'),
+    )
+    check_statistics(policy, policy.unnorm_key)
+    return policy
+
+
+def check_statistics(policy: Policy, unnorm_key: str | None) -> None:
+    """Refuse statistics whose actions a VlaAction cannot hold.
+
+    Raises:
+        ConfigError: The key is unknown, its actions have another length, or its gripper is not
+            an opening from 0 to 1.
+    """
+    key, statistics = policy.statistics(unnorm_key)
+    if len(statistics.q01) != _ACTION_DIM:
+        raise ConfigError(
+            f'actions of {key!r} have {len(statistics.q01)} dimensions; VlaAction has '
+            f'{_ACTION_DIM}'
+        )
+    low, high = statistics.q01[VlaAction.GRIPPER], statistics.q99[VlaAction.GRIPPER]
+    if statistics.mask[VlaAction.GRIPPER] and not np.allclose((low, high), (0, 1), atol=0.05):
+        raise ConfigError(
+            f'the gripper of {key!r} runs from {low} to {high}; an opening from 0 to 1 is needed, '
+            'or statistics whose mask leaves it out'
+        )
