@@ -1,10 +1,9 @@
 """Start the policy node; it configures and activates itself."""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
-from launch_ros.actions import Node, SetParameter, SetParametersFromFile
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -17,38 +16,48 @@ ARGUMENTS = [
     ('namespace', '', 'namespace of the node and its topics'),
     ('image_topic', 'image', 'camera topic (sensor_msgs/Image)'),
     ('instruction_topic', 'instruction', 'instruction topic (std_msgs/String)'),
-    ('use_sim_time', 'false', 'take time from /clock: true or false'),
+    ('use_sim_time', '', 'take time from /clock: true or false; wins over params_file'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 ]
+# A type, because YAML would read a checkpoint named 2024 as a number.
+OVERRIDES = {'checkpoint': str, 'use_sim_time': bool}
 
 
-def generate_launch_description():
-    """Describe the launch; `ros2 launch -s` lists the arguments."""
+def start_node(context: LaunchContext) -> list[Node]:
+    """Make the node; an argument that was left empty overrides nothing in params_file."""
     value = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
-    given = IfCondition(PythonExpression(["'", value['checkpoint'], "' != ''"]))
-    node = Node(
-        package='trt_openvla_ros',
-        executable='policy_node',
-        name='policy',
-        namespace=value['namespace'],
-        output='screen',
-        parameters=[{'use_sim_time': ParameterValue(value['use_sim_time'], value_type=bool)}],
-        remappings=[
-            ('image', value['image_topic']),
-            ('instruction', value['instruction_topic']),
-        ],
-        arguments=['--ros-args', '--log-level', value['log_level']],
-    )
-    # Of the parameters set in a group, the later ones win, and before the node's own.
-    group = GroupAction(
-        [
-            SetParametersFromFile(value['params_file']),
-            SetParameter('checkpoint', value['checkpoint'], condition=given),
-            node,
-        ]
-    )
+    given = {
+        name: ParameterValue(value[name], value_type=kind)
+        for name, kind in OVERRIDES.items()
+        if value[name].perform(context)
+    }
+    return [
+        Node(
+            package='trt_openvla_ros',
+            executable='policy_node',
+            name='policy',
+            namespace=value['namespace'],
+            output='screen',
+            parameters=[given] if given else [],
+            remappings=[
+                ('image', value['image_topic']),
+                ('instruction', value['instruction_topic']),
+            ],
+            # The file not as one of `parameters`: launch would go on without a missing one.
+            ros_arguments=[
+                '--params-file',
+                value['params_file'],
+                '--log-level',
+                value['log_level'],
+            ],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the launch; `ros2 launch -s` lists the arguments."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, default, text in ARGUMENTS
     ]
-    return LaunchDescription([*declared, group])
+    return LaunchDescription([*declared, OpaqueFunction(function=start_node)])

@@ -86,7 +86,7 @@ class PolicyNode(PatientLifecycleNode):
         self._applied_key = self._value('unnorm_key')
         self._origin = {
             'engine': self._value('engine'),
-            'checkpoint': str(self._policy.checkpoint.path),
+            'checkpoint': str(self._policy.checkpoint.path.absolute()),
             'dtype': str(self._policy.vision.dtype).removeprefix('torch.'),
             'device': str(self._policy.vision.device),
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import signal
 import sys
+from typing import Any
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -15,6 +17,7 @@ from rclpy.node import Node
 
 def run(make_node: Callable[[], Node]) -> None:
     """Make a node and spin it until it is interrupted; a lifecycle node may start itself."""
+    signal.signal(signal.SIGINT, _interrupt_once)
     rclpy.init()
     node = None
     try:
@@ -36,3 +39,12 @@ def run(make_node: Callable[[], Node]) -> None:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _interrupt_once(*_: Any) -> None:
+    """Interrupt, and let nothing interrupt the cleanup that follows.
+
+    A terminal's Ctrl-C comes twice to a launched node: from the terminal and from launch.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
+    raise KeyboardInterrupt

@@ -1,0 +1,177 @@
+"""The launch file for real: two robots at once, each with its namespace and its camera."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from trt_openvla_ros.msg import VlaAction
+
+# Not `launch`: from the checkout's root that name finds the directory of the launch file.
+pytest.importorskip(
+    'launch_ros', reason='launch_ros is not installed; it comes with ROS 2 and not from PyPI'
+)
+
+LAUNCH_FILE = Path(__file__).parents[2] / 'launch' / 'policy.launch.py'
+DOMAIN = 88
+PATIENCE = 120.0  # [s] for loading the libraries and the model on a busy machine
+# What `ros2 launch FILE name:=value ...` does; ros2cli may be missing, and launch wants the main
+# thread of its process.
+LAUNCH = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+
+service = LaunchService(noninteractive=True)
+arguments = [argument.split(':=', 1) for argument in sys.argv[2:]]
+service.include_launch_description(
+    IncludeLaunchDescription(sys.argv[1], launch_arguments=arguments)
+)
+sys.exit(service.run())
+"""
+
+
+class Robot:
+    """One launch of the file in a process group of its own, as from a terminal of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.log = directory / f'{len(list(directory.glob("*.log")))}.log'
+        environment = os.environ | {
+            'ROS_DOMAIN_ID': str(DOMAIN),
+            'ROS_LOG_DIR': str(directory / 'ros_log'),
+        }
+        with self.log.open('w') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, '-c', LAUNCH, str(LAUNCH_FILE), *arguments],
+                cwd=directory,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def interrupt(self) -> None:
+        """Send what Ctrl-C sends: SIGINT to launch and to the node."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+
+
+@pytest.fixture
+def launch(tmp_path):
+    robots = []
+
+    def start(*arguments: str) -> Robot:
+        robots.append(Robot(tmp_path, *arguments))
+        return robots[-1]
+
+    yield start
+    for robot in robots:
+        robot.interrupt()
+
+
+@pytest.fixture
+def node():
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    node = rclpy.create_node('test_launch', context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def spin_until(done: Callable[[], bool], node, robots: list[Robot]) -> None:
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        alive = all(robot.process.poll() is None for robot in robots)
+        logs = '\n'.join(robot.log.read_text() for robot in robots)
+        assert alive, logs
+        assert 'process has died' not in logs, logs
+        assert time.monotonic() < deadline, logs
+        executor.spin_once(timeout_sec=0.2)
+    executor.shutdown()
+
+
+def test_two_robots_act_on_their_own_cameras(launch, node, golden_dir, tmp_path):
+    # A name that YAML would read as a number.
+    shutil.copytree(golden_dir / 'fused', tmp_path / '2024')
+    for key in ('toy_arm', 'other_arm'):
+        (tmp_path / f'{key}.yaml').write_text(
+            '/**:\n  ros__parameters:\n'
+            f'    checkpoint: nowhere\n    unnorm_key: {key}\n    max_image_age: 30.0\n'
+        )
+    robots = [
+        launch(
+            'namespace:=left',
+            'checkpoint:=2024',
+            'params_file:=toy_arm.yaml',
+            'image_topic:=/camera/image_raw',
+        ),
+        launch(
+            'namespace:=right',
+            'checkpoint:=2024',
+            f'params_file:={tmp_path}/other_arm.yaml',
+            'image_topic:=wrist/image',
+            'instruction_topic:=/say',
+            'log_level:=warn',
+        ),
+    ]
+    cameras = [
+        node.create_publisher(Image, topic, qos_profile_sensor_data)
+        for topic in ('/camera/image_raw', '/right/wrist/image')
+    ]
+    instructions = [node.create_publisher(String, t, 10) for t in ('/left/instruction', '/say')]
+    actions: dict[str, VlaAction] = {}
+    for name in ('left', 'right'):
+        node.create_subscription(
+            VlaAction,
+            f'/{name}/policy/action',
+            lambda message, name=name: actions.setdefault(name, message),
+            10,
+        )
+
+    def publish() -> None:
+        image = Image(height=48, width=64, encoding='rgb8', step=192, data=bytes(48 * 192))
+        image.header.stamp = node.get_clock().now().to_msg()
+        for camera in cameras:
+            camera.publish(image)
+        for name, publisher in zip(('left', 'right'), instructions, strict=True):
+            if name not in actions:
+                publisher.publish(String(data=f'{name} hand up'))
+
+    node.create_timer(0.1, publish)
+    spin_until(lambda: len(actions) == 2, node, robots)
+
+    for name, key in (('left', 'toy_arm'), ('right', 'other_arm')):
+        action = actions[name]
+        assert (Path(action.checkpoint).name, action.unnorm_key) == ('2024', key)
+        assert action.instruction == f'{name} hand up'
+    for robot in robots:
+        robot.interrupt()
+        assert 'process has finished cleanly' in robot.log.read_text(), robot.log.read_text()
+    assert 'loaded 2024' in robots[0].log.read_text()
+    assert 'loaded 2024' not in robots[1].log.read_text()  # which only warns
+
+
+def test_parameters_file_that_is_missing_starts_nothing(launch):
+    robot = launch('params_file:=missing.yaml')
+    robot.process.wait(PATIENCE)
+    assert 'missing.yaml' in robot.log.read_text()
+    assert 'not configured' not in robot.log.read_text()
