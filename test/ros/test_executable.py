@@ -20,9 +20,10 @@ def launch(graph, domain):
     executable = prefix / 'lib' / 'trt_openvla_ros' / 'policy_node'
     processes = []
 
-    def start(**parameters):
+    def start(*extra, **parameters):
         values = {**graph.DEFAULTS, **parameters}.items()
         arguments = [x for name, value in values for x in ('-p', f'{name}:={value}')]
+        arguments += extra
         process = subprocess.Popen(
             [executable, '--ros-args', *arguments],
             env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
@@ -86,4 +87,14 @@ def test_impossible_parameter_ends_it_with_the_reason(launch):
 
     assert process.returncode == 1
     assert 'max_new_tokens' in errors
+    assert 'Traceback' not in errors
+
+
+def test_missing_parameter_file_ends_it_with_the_reason(launch):
+    process = launch('--params-file', '/nowhere/robot.yaml')
+
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert '/nowhere/robot.yaml' in errors
     assert 'Traceback' not in errors

@@ -24,7 +24,6 @@ pytest.importorskip(
 )
 
 LAUNCH_FILE = Path(__file__).parents[2] / 'launch' / 'policy.launch.py'
-DOMAIN = 88
 PATIENCE = 120.0  # [s] for loading the libraries and the model on a busy machine
 # What `ros2 launch FILE name:=value ...` does; ros2cli may be missing, and launch wants the main
 # thread of its process.
@@ -45,10 +44,10 @@ sys.exit(service.run())
 class Robot:
     """One launch of the file in a process group of its own, as from a terminal of its own."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, domain: int, directory: Path, *arguments: str) -> None:
         self.log = directory / f'{len(list(directory.glob("*.log")))}.log'
         environment = os.environ | {
-            'ROS_DOMAIN_ID': str(DOMAIN),
+            'ROS_DOMAIN_ID': str(domain),
             'ROS_LOG_DIR': str(directory / 'ros_log'),
         }
         with self.log.open('w') as log:
@@ -73,11 +72,11 @@ class Robot:
 
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(domain, tmp_path):
     robots = []
 
     def start(*arguments: str) -> Robot:
-        robots.append(Robot(tmp_path, *arguments))
+        robots.append(Robot(domain, tmp_path, *arguments))
         return robots[-1]
 
     yield start
@@ -86,9 +85,9 @@ def launch(tmp_path):
 
 
 @pytest.fixture
-def node():
+def node(domain):
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
+    rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node('test_launch', context=context)
     yield node
     node.destroy_node()

@@ -18,7 +18,10 @@ from rclpy.node import Node
 def run(make_node: Callable[[], Node]) -> None:
     """Make a node and spin it until it is interrupted; a lifecycle node may start itself."""
     signal.signal(signal.SIGINT, _interrupt_once)
-    rclpy.init()
+    try:
+        rclpy.init()
+    except rclpy_implementation.RCLError as error:  # such as a parameter file that is missing
+        sys.exit(str(error))
     node = None
     try:
         node = make_node()
