@@ -16,6 +16,7 @@ import time
 import numpy as np
 from PIL import Image
 from random_checkpoint import write_random_checkpoint
+from reference import llama, timm_towers, with_image
 from report import percentiles, print_latencies, write_json
 import timm
 import torch
@@ -40,24 +41,13 @@ LLM = {
 }
 
 
-def reference(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], list[int]]:
+def library_policy(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], list[int]]:
     """Build the model from libraries; preprocessing by torchvision, as the release has it."""
     device, dtype = policy.vision.device, policy.vision.dtype
-    towers = []
-    for name, tower in zip(('featurizer', 'fused_featurizer'), checkpoint.towers, strict=True):
-        vit = timm.create_model(
-            tower.timm_id, num_classes=0, img_size=tower.image_size, **tower.kwargs
-        )
-        weights = checkpoint.tensors(f'vision_backbone.{name}.')
-        vit.load_state_dict({key.replace('scale_factor', 'gamma'): v for key, v in weights})
-        towers.append(vit.to(device, dtype).eval())
+    towers = [vit.to(device, dtype) for vit in timm_towers(checkpoint)]
     projector = {key: v.to(device, dtype) for key, v in checkpoint.tensors('projector.')}
-    config = {k: v for k, v in checkpoint.config['text_config'].items() if k != 'model_type'}
-    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
-    llama.load_state_dict(dict(checkpoint.tensors('language_model.')))
-    llama.to(device, dtype).eval()
+    language = llama(checkpoint).to(device, dtype)
     _, ids = policy.prompter(INSTRUCTION)
-    ids = torch.tensor(ids, device=device)
 
     @torch.inference_mode()
     def predict(image: np.ndarray) -> list[int]:
@@ -79,10 +69,11 @@ def reference(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], 
             hidden = F.gelu(hidden) if index > 1 else hidden
             layer = projector[f'fc{index}.weight'], projector[f'fc{index}.bias']
             hidden = F.linear(hidden, *layer)
-        text = llama.get_input_embeddings()(ids)[None]
-        embeddings = torch.cat([text[:, :1], hidden, text[:, 1:]], dim=1)
-        answer = llama.generate(
-            inputs_embeds=embeddings, max_new_tokens=7, min_new_tokens=7, do_sample=False
+        answer = language.generate(
+            inputs_embeds=with_image(language, ids, hidden[0]),
+            max_new_tokens=7,
+            min_new_tokens=7,
+            do_sample=False,
         )
         return answer[0].tolist()
 
@@ -100,7 +91,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = write_random_checkpoint(Path(directory), tower=TOWER, llm=LLM)
         policy = Policy.from_checkpoint(path)
-        library = reference(Checkpoint.open(path), policy)
+        library = library_policy(Checkpoint.open(path), policy)
 
     def ours(image: np.ndarray) -> list[int]:
         return policy.predict(image, INSTRUCTION).generated_ids.tolist()

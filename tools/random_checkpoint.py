@@ -33,9 +33,7 @@ def write_random_checkpoint(
     backbone: str = 'dinosiglip-vit-so-224px',
     tower: dict[str, Any] | None = None,
     llm: dict[str, Any] | None = None,
-    llm_backbone_id: str = 'llama2-7b-pure',
     shards: int = 1,
-    seed: int = 0,
 ) -> Path:
     """Write config, preprocessor, tokenizer and weights (bfloat16) to directory.
 
@@ -44,14 +42,12 @@ def write_random_checkpoint(
         backbone: A vision_backbone_id; decides how many towers, and of which kind.
         tower: Arguments of timm.create_model for each tower; tiny by default.
         llm: Keys of text_config; tiny by default. The vocabulary is the tokenizer's.
-        llm_backbone_id: Decides how the model is asked.
         shards: Files that the weights are spread over.
-        seed: Of the weights.
     """
     size, models = VISION_BACKBONES[backbone]
     tower = tower or TINY_TOWER
     text = {'model_type': 'llama', 'vocab_size': 32064, **(llm or TINY_LLM)}
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     tensors, data = {}, []
     for name, (timm_id, act_layer) in zip(
         ('featurizer', 'fused_featurizer'), models, strict=False
@@ -80,7 +76,7 @@ def write_random_checkpoint(
         'model_type': 'openvla',
         'vision_backbone_id': backbone,
         'timm_model_kwargs': [tower] * len(models),
-        'llm_backbone_id': llm_backbone_id,
+        'llm_backbone_id': 'llama2-7b-pure',
         'llm_max_length': 2048,
         'pad_to_multiple_of': 64,
         'n_action_bins': 256,

@@ -215,7 +215,7 @@ class Checkpoint:
         One shard is mapped at a time, so that no more than one tensor needs memory twice.
 
         Raises:
-            ConfigError: There are no weights, or only pickled ones.
+            ConfigError: There are no weights, only pickled ones, or a file cannot be read.
         """
         from safetensors import safe_open, SafetensorError
 

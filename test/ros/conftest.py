@@ -4,7 +4,6 @@ import gc
 import json
 import os
 from pathlib import Path
-import shutil
 import tempfile
 import threading
 
@@ -15,7 +14,6 @@ import pytest
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from safetensors.torch import load_file, save_file
 
 from trt_openvla_ros import engines
 from trt_openvla_ros.nodes.policy_node import PolicyNode
@@ -181,18 +179,3 @@ class Golden:
 @pytest.fixture(scope='session')
 def golden():
     return Golden()
-
-
-@pytest.fixture
-def edited_checkpoint(tmp_path):
-    """Copy a golden checkpoint and change its weights, a dict of tensors, in place."""
-
-    def copy(name, edit):
-        path = tmp_path / name
-        shutil.copytree(GOLDEN / name, path)
-        weights = load_file(path / 'model.safetensors')
-        edit(weights)
-        save_file(weights, path / 'model.safetensors', {'format': 'pt'})
-        return str(path)
-
-    return copy

@@ -132,6 +132,13 @@ class Probe:
         assert action.header.stamp in sent
         return action
 
+    def begin_step(self, held, image):
+        """Publish an image and wait until its inference stands at the shut gate; its stamp."""
+        held.shut()
+        stamp = self.send(image)
+        self.wait(held.inside.is_set, 'inference')
+        return stamp
+
     def status(self, condition=lambda status: True):
         """Wait for a status, newer than this call, that meets the condition."""
         count = len(self.statuses)

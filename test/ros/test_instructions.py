@@ -53,9 +53,7 @@ def test_stop_during_inference_publishes_nothing(graph, held, golden):
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
 
-    held.shut()
-    in_progress = probe.send(golden.image('case20'))
-    probe.wait(held.inside.is_set, 'inference')
+    in_progress = probe.begin_step(held, golden.image('case20'))
     probe.instruct('')
     held.gate.set()
 
@@ -69,9 +67,7 @@ def test_new_instruction_counts_from_the_next_frame(graph, held, golden):
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
 
-    held.shut()
-    during = probe.send(golden.image('case20'))
-    probe.wait(held.inside.is_set, 'inference')
+    during = probe.begin_step(held, golden.image('case20'))
     probe.instruct(PUSH)
     held.gate.set()
     probe.wait(lambda: probe.actions[-1].header.stamp == during, 'action begun before')

@@ -95,9 +95,7 @@ def test_deactivate_during_inference_publishes_nothing_more(graph, held, golden)
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
 
-    held.shut()
-    in_progress = probe.send(golden.image('case20'))
-    probe.wait(held.inside.is_set, 'inference')
+    in_progress = probe.begin_step(held, golden.image('case20'))
     waiting = probe.send(golden.image('case20'))
     # It returns while the step goes on: stopping must not wait for a slow model.
     assert probe.transit('deactivate')

@@ -16,9 +16,7 @@ def test_newest_frame_is_acted_on_and_the_others_counted(graph, held, golden):
     probe.instruct(PUT)
     first = probe.act(golden.image('case20')).header.stamp
 
-    held.shut()
-    working = probe.send(golden.image('case20'))
-    probe.wait(held.inside.is_set, 'inference')
+    working = probe.begin_step(held, golden.image('case20'))
     passed_over = [probe.send(golden.image('case20')) for _ in range(4)]
     newest = probe.send(golden.image('case20'))
     probe.counted(images_received=len(probe.sent), images_dropped=4)

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 from random_checkpoint import write_random_checkpoint
-from safetensors.torch import load_file, save_file
 import torch
 
 from trt_openvla_ros.checkpoint import _HUB_FILES, Checkpoint, VISION_BACKBONES
@@ -151,12 +150,6 @@ def test_broken_json_is_named(copy, content):
 LAYER = 'language_model.model.layers'
 
 
-def edit_tensors(path, edit):
-    tensors = load_file(path / 'model.safetensors')
-    edit(tensors)
-    save_file(tensors, path / 'model.safetensors')
-
-
 @pytest.mark.parametrize(
     ('edit', 'reason'),
     [
@@ -172,9 +165,8 @@ def edit_tensors(path, edit):
     ],
     ids=['unread', 'projector', 'tower'],
 )
-def test_weights_that_do_not_fit_are_named(tmp_path, edit, reason):
-    path = write_random_checkpoint(tmp_path)
-    edit_tensors(path, edit)
+def test_weights_that_do_not_fit_are_named(tmp_path, edited_checkpoint, edit, reason):
+    path = edited_checkpoint(write_random_checkpoint(tmp_path / 'whole'), edit)
     with pytest.raises(ConfigError, match=f'(?s){reason}'):
         Policy.from_checkpoint(path, device='cpu')
 

@@ -1,10 +1,10 @@
 """The torch language engine against transformers.LlamaForCausalLM and against itself."""
 
 import dataclasses
-import json
 
 import pytest
 from random_checkpoint import TINY_LLM, write_random_checkpoint
+from reference import llama, with_image
 import torch
 import transformers
 
@@ -35,15 +35,7 @@ def pair(request, tmp_path_factory):
     if 'head_dim' in variant and not hasattr(transformers.LlamaConfig(), 'head_dim'):
         pytest.skip(f'LlamaConfig of transformers {transformers.__version__} has no head_dim')
     write_random_checkpoint(path, llm={**TINY_LLM, **variant})
-    checkpoint = Checkpoint.open(path)
-    text = json.loads((path / 'config.json').read_text())['text_config']
-    del text['model_type']
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**text)).eval()
-    weights = {k: v.float() for k, v in checkpoint.tensors('language_model.')}
-    if text.get('tie_word_embeddings'):
-        weights['lm_head.weight'] = weights['model.embed_tokens.weight']
-    model.load_state_dict(weights)
-    return load(path), model
+    return load(path), llama(Checkpoint.open(path))
 
 
 @pytest.fixture(scope='module')
@@ -51,15 +43,10 @@ def embeddings():
     return torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
 
 
-def sequence(model, ids, embeddings):
-    text = model.get_input_embeddings()(torch.tensor(ids))
-    return torch.cat([text[:1], embeddings, text[1:]])[None]
-
-
 @torch.inference_mode()
 def test_logits_equal_transformers(pair, embeddings):
     engine, model = pair
-    expected = model(inputs_embeds=sequence(model, IDS, embeddings)).logits[0]
+    expected = model(inputs_embeds=with_image(model, IDS, embeddings)).logits[0]
     actual = engine.prefill(IDS, embeddings, every=True)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
     # The shortcut through the last layer gives the same last row.
@@ -71,7 +58,7 @@ def test_logits_equal_transformers(pair, embeddings):
 def test_generated_ids_equal_transformers(pair, embeddings):
     engine, model = pair
     expected = model.generate(
-        inputs_embeds=sequence(model, IDS, embeddings),
+        inputs_embeds=with_image(model, IDS, embeddings),
         max_new_tokens=40,
         do_sample=False,
         eos_token_id=2,

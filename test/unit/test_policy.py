@@ -3,7 +3,6 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 import torch
 
 from trt_openvla_ros.engines.base import Generation
@@ -11,21 +10,6 @@ from trt_openvla_ros.errors import ConfigError, EngineError, OutputError
 from trt_openvla_ros.policy import Policy
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-
-
-@pytest.fixture
-def changed(golden_dir, tmp_path):
-    """A copy of a golden checkpoint whose tensors went through a function."""
-
-    def make(change, name='fused'):
-        path = tmp_path / name
-        shutil.copytree(golden_dir / name, path, copy_function=shutil.copyfile)
-        tensors = load_file(path / 'model.safetensors')
-        change(tensors)
-        save_file(tensors, path / 'model.safetensors')
-        return path
-
-    return make
 
 
 def prefer_text(tensors):
@@ -74,14 +58,18 @@ def test_a_missing_gpu_is_named(golden_dir):
         Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cuda')
 
 
-def test_text_instead_of_an_action_never_becomes_one(changed):
-    policy = Policy.from_checkpoint(changed(prefer_text), 'toy_arm', device='cpu', constrain=False)
+def test_text_instead_of_an_action_never_becomes_one(edited_checkpoint):
+    policy = Policy.from_checkpoint(
+        edited_checkpoint('fused', prefer_text), 'toy_arm', device='cpu', constrain=False
+    )
     with pytest.raises(OutputError, match='31744 to 31999'):
         policy.predict(IMAGE, 'pick up the cup')
 
 
-def test_constrained_action_says_that_the_model_wanted_text(changed):
-    policy = Policy.from_checkpoint(changed(prefer_text), 'toy_arm', device='cpu')
+def test_constrained_action_says_that_the_model_wanted_text(edited_checkpoint):
+    policy = Policy.from_checkpoint(
+        edited_checkpoint('fused', prefer_text), 'toy_arm', device='cpu'
+    )
     prediction = policy.predict(IMAGE, 'pick up the cup')
     assert policy.tokens.contains(prediction.action_ids).all()
     assert prediction.out_of_range > 0
@@ -113,19 +101,19 @@ def test_reasoning_and_action_are_told_apart(single, monkeypatch):
     np.testing.assert_allclose(prediction.normalised_action, np.linspace(-0.9, 0.9, 7), atol=4e-3)
 
 
-def test_broken_weights_are_refused_at_start(changed):
+def test_broken_weights_are_refused_at_start(edited_checkpoint):
     def poison(tensors):
         tensors['language_model.model.norm.weight'][0] = torch.nan
 
     with pytest.raises(EngineError, match='not finite'):
-        Policy.from_checkpoint(changed(poison), 'toy_arm', device='cpu')
+        Policy.from_checkpoint(edited_checkpoint('fused', poison), 'toy_arm', device='cpu')
 
 
 @pytest.mark.parametrize(
     ('part', 'reason'),
     [('vision', 'have the same image embeddings'), ('language', 'lead to the same logits')],
 )
-def test_a_policy_that_does_not_see_is_refused_at_start(changed, part, reason):
+def test_a_policy_that_does_not_see_is_refused_at_start(edited_checkpoint, part, reason):
     def blind(tensors):
         if part == 'vision':
             tensors['projector.fc1.weight'].zero_()
@@ -136,7 +124,7 @@ def test_a_policy_that_does_not_see_is_refused_at_start(changed, part, reason):
                 tensor.zero_()
 
     with pytest.raises(EngineError, match=reason):
-        Policy.from_checkpoint(changed(blind), 'toy_arm', device='cpu')
+        Policy.from_checkpoint(edited_checkpoint('fused', blind), 'toy_arm', device='cpu')
 
 
 def test_explicit_prompt_style_wins(golden_dir):

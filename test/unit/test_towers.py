@@ -3,26 +3,21 @@
 import numpy as np
 import pytest
 from random_checkpoint import TINY_TOWER, write_random_checkpoint
-import timm
+from reference import timm_towers
 import torch
+from torch import nn
 
 from trt_openvla_ros.checkpoint import Checkpoint, VISION_BACKBONES
 from trt_openvla_ros.engines.torch_vision import TorchVision
 from trt_openvla_ros.errors import ConfigError, InputError
 
 
-def features_by_hook(checkpoint: Checkpoint, name: str, tower, pixels: torch.Tensor):
+def features_by_hook(vit: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """Run the whole model and take what its second-to-last block gives, prefix removed."""
-    act = {'act_layer': tower.act_layer} if tower.act_layer else {}
-    vit = timm.create_model(
-        tower.timm_id, num_classes=0, img_size=tower.image_size, **act, **tower.kwargs
-    )
-    weights = checkpoint.tensors(f'vision_backbone.{name}.')
-    vit.load_state_dict({k.replace('scale_factor', 'gamma'): v.float() for k, v in weights})
     taken = []
     vit.blocks[-2].register_forward_hook(lambda module, inputs, output: taken.append(output))
     with torch.inference_mode():
-        vit.eval()(pixels[None])
+        vit(pixels[None])
     return taken[0][0, vit.num_prefix_tokens :]
 
 
@@ -33,16 +28,8 @@ def test_features_are_the_second_to_last_block(tmp_path, backbone):
     towers = checkpoint.towers
     size = towers[0].image_size
     pixels = torch.randn(3 * len(towers), size, size, generator=torch.Generator().manual_seed(1))
-    parts = pixels.split(3)
-    expected = torch.cat(
-        [
-            features_by_hook(checkpoint, name, tower, part)
-            for name, tower, part in zip(
-                ('featurizer', 'fused_featurizer'), towers, parts, strict=False
-            )
-        ],
-        dim=1,
-    )
+    parts = zip(timm_towers(checkpoint), pixels.split(3), strict=True)
+    expected = torch.cat([features_by_hook(vit, part) for vit, part in parts], dim=1)
     features = engine.patch_features(pixels.numpy())
     assert features.shape == ((size // (16 if 'in1k' in backbone else 14)) ** 2, len(towers) * 32)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)

@@ -124,7 +124,7 @@ class TorchLanguage:
                 hidden = self._run_token(chosen, position)
                 position += 1
                 chosen = picker.pick(hidden)
-            picker.check()
+            picker.count_out_of_range()
         except OutputError:
             # Zero times NaN is NaN: what is masked must be finite, or no later answer would be.
             self.cache.zero_()
@@ -210,7 +210,7 @@ class _Picker:
         d = self.decoding
         in_action = d.actions is not None and bool(self.action_count or d.action_first)
         if in_action and d.constrain:
-            # Only the action's rows of the head; what the others say can wait for check().
+            # Only the action's rows of the head; what the others say can wait for the end.
             first, end = d.actions
             token = first + int(torch.argmax(F.linear(hidden, self.head[first:end])))
             self._constrained.append(hidden)
@@ -224,7 +224,7 @@ class _Picker:
         self.finished = token == d.eos_id or 0 < d.action_dim == self.action_count
         return token
 
-    def check(self) -> None:
+    def count_out_of_range(self) -> None:
         """Count the constrained tokens whose place another one would have taken."""
         if self._constrained:
             first, end = self.decoding.actions

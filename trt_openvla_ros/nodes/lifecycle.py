@@ -12,8 +12,8 @@ from rclpy.lifecycle import LifecycleNode
 class PatientLifecycleNode(LifecycleNode):
     """Refuses an impossible transition; rclpy raises in the executor, which ends the process.
 
-    `ros2 lifecycle set` with a second activate is enough. Up to Kilted the service that rclpy
-    makes has no other door than its callback.
+    `ros2 lifecycle set` with a second activate is enough. The service that rclpy makes has no
+    other door than its callback.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""A prediction to the message that is published: the robot's limits, gripper and statistics."""
+"""A prediction to the action that is published: the robot's limits and gripper."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Robot:
         return action, shortened
 
 
-def to_message(prediction: Prediction, robot: Robot) -> VlaAction:
+def to_action(prediction: Prediction, robot: Robot) -> VlaAction:
     """Fill in what the prediction says; the header and the node's own facts are left out."""
     action, limited = robot.limit(prediction.action)
     return VlaAction(

@@ -23,11 +23,12 @@ from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
 from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes import motion, parameters
+from trt_openvla_ros.nodes import parameters
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 from trt_openvla_ros.nodes.diagnostics import Statistics
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
 from trt_openvla_ros.nodes.loading import check_statistics, load_policy
+from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.policy import Policy
@@ -56,6 +57,7 @@ class PolicyNode(PatientLifecycleNode):
         self._instruction = ''
         self._state, self._failure = 'unconfigured', ''
         self._images_seen = 0
+        self._version = version('trt_openvla_ros')
         self._statistics = Statistics()
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
@@ -80,6 +82,7 @@ class PolicyNode(PatientLifecycleNode):
             return TransitionCallbackReturn.SUCCESS
         # Behind the handler, where the error no longer holds what had been loaded.
         self._release()
+        free_memory()
         return TransitionCallbackReturn.FAILURE
 
     def _connect(self) -> None:
@@ -151,7 +154,6 @@ class PolicyNode(PatientLifecycleNode):
         if self._policy is not None:
             self._policy.close()
         self._policy, self._worker, self._inputs, self._outputs = None, None, [], {}
-        free_memory()  # of a load that failed, too
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         for change in changes:
@@ -244,7 +246,7 @@ class PolicyNode(PatientLifecycleNode):
         self, source: Image | CompressedImage, image: np.ndarray, instruction: str, p: Prediction
     ) -> None:
         self._sequence += 1
-        message = motion.to_message(p, motion.Robot.from_parameters(self._value))
+        message = to_action(p, Robot.from_parameters(self._value))
         message.header.stamp = source.header.stamp
         message.header.frame_id = self._value('action_frame')
         message.camera_frame = source.header.frame_id
@@ -278,7 +280,7 @@ class PolicyNode(PatientLifecycleNode):
             **self._origin,
             'unnorm_key': self._policy.unnorm_key if self._policy else self._value('unnorm_key'),
             'instruction': self._instruction,
-            'version': version('trt_openvla_ros'),
+            'version': self._version,
         }
         name = self.get_fully_qualified_name()
         message = DiagnosticArray(status=[self._statistics.status(name, level, text, facts)])
