@@ -31,7 +31,7 @@ from trt_openvla_ros.policy import Policy
 _BICUBIC = InterpolationMode.BICUBIC
 PHOTO = Path(__file__).parents[1] / 'test' / 'data' / 'coffee.jpg'
 INSTRUCTION = 'pick up the coffee cup'
-# Two towers of ViT-Tiny's size and a Llama of 12 layers: 57 M parameters, 25 M of them embeddings.
+# Two towers of ViT-Tiny's size and a Llama of 12 layers: 58 M parameters, 25 M of them embeddings.
 TOWER = {'embed_dim': 192, 'depth': 12, 'num_heads': 3}
 LLM = {
     'hidden_size': 384,
