@@ -1,0 +1,104 @@
+"""A scripted expert: from what the camera shows to the next action. It remembers nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trt_openvla_ros.sim.goals import DIRECTIONS, Goal
+from trt_openvla_ros.sim.world import HOVER, MAX_STEP, RADIUS, State, Thing
+
+GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
+_NEAR = 0.013  # [m] close enough, seen from above, to go down
+_BEHIND = 0.058  # [m] from an object's centre to where a push begins
+_FAST = MAX_STEP
+
+
+def target_of(state: State, goal: Goal) -> Thing:
+    """Give the object that goal is about."""
+    for thing in state.things:
+        if (thing.colour, thing.shape) == (goal.colour, goal.shape):
+            return thing
+    raise ValueError(f'there is no {goal.name} in this scene')
+
+
+def expert(state: State, goal: Goal) -> np.ndarray:
+    """Choose the next action towards goal: [7] m, rad, opening.
+
+    Far from the next point the hand goes at full speed along each axis; near it, all the way.
+    """
+    return _PLANS[goal.kind](state, goal)
+
+
+def subtask(state: State, goal: Goal) -> str:
+    """Say what the expert is doing in this state."""
+    action = expert(state, goal)
+    hand, name = state.hand, goal.name
+    if goal.kind == 'reach':
+        return f'move above the {name}'
+    if goal.kind == 'pick':
+        if action[6] < 0.5:
+            return f'lift the {name}' if action[2] > 0 else f'grasp the {name}'
+        if hand.opening < 0.9:
+            return f'open the gripper for the {name}'
+        return f'lower to the {name}' if action[2] < -0.015 else f'move above the {name}'
+    if hand.opening > 0.3:
+        return f'close the gripper for the {name}'
+    if hand.position[2] < GRASP + 0.015 and action[2] < 0.02:
+        return f'push the {name} {goal.direction}'
+    return f'move behind the {name}'
+
+
+def _towards(state: State, point: np.ndarray, opening: float) -> np.ndarray:
+    move = np.clip(point - state.hand.position, -_FAST, _FAST)
+    return np.array([*move, 0.0, 0.0, 0.0, opening])
+
+
+def _reach(state: State, goal: Goal) -> np.ndarray:
+    x, y, _ = target_of(state, goal).position
+    return _towards(state, np.array([x, y, HOVER]), 1.0)
+
+
+def _pick(state: State, goal: Goal) -> np.ndarray:
+    hand, thing = state.hand, target_of(state, goal)
+    x, y, z = thing.position
+    away = np.linalg.norm((x - hand.position[0], y - hand.position[1]))
+    between = away < 0.02 and abs(z - hand.position[2]) < 0.02
+    if hand.opening < 0.9:
+        # The object is between the fingers: up; it is not: open them and begin again.
+        if between and hand.opening < 0.75:
+            return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
+        return np.array([0, 0, _FAST if not between else 0.0, 0, 0, 0, 1.0])
+    if between:
+        return np.array([0, 0, 0, 0, 0, 0, 0.0])
+    if away < _NEAR or (away < 0.02 and hand.position[2] < HOVER - 0.02):
+        return _towards(state, np.array([x, y, GRASP]), 1.0)
+    # Low beside something: rise first.
+    if hand.position[2] < 0.08:
+        return np.array([0, 0, _FAST, 0, 0, 0, 1.0])
+    return _towards(state, np.array([x, y, HOVER]), 1.0)
+
+
+def _push(state: State, goal: Goal) -> np.ndarray:
+    hand, thing = state.hand, target_of(state, goal)
+    unit = np.array(DIRECTIONS[goal.direction])
+    offset = hand.position[:2] - thing.position[:2]
+    along = offset @ unit
+    across = offset - along * unit
+    low = hand.position[2] < 0.06
+    if hand.opening > 0.3 and hand.position[2] < HOVER - 0.03:
+        return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
+    behind = along < -RADIUS * 0.8
+    if low and behind and np.linalg.norm(across) < 0.02 and along > -0.1:
+        step = _towards(state, np.array([0, 0, GRASP]), 0.0)
+        step[:2] = 0.9 * _FAST * unit - np.clip(across, -_FAST, _FAST)
+        return step
+    start = thing.position[:2] - _BEHIND * unit
+    missing = np.linalg.norm(start - hand.position[:2])
+    if missing < _NEAR:
+        return _towards(state, np.array([*start, GRASP]), 0.0)
+    if low:
+        return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
+    return _towards(state, np.array([*start, HOVER]), 0.0)
+
+
+_PLANS = {'reach': _reach, 'push': _push, 'pick': _pick}

@@ -1,0 +1,254 @@
+"""The table, the objects, the hand and the camera, in MuJoCo.
+
+The task is made to be learnable by a model of a few million parameters at 112 pixels: objects of
+about 5 cm that differ in colour and shape, a hand that keeps upright, a spot of light below it (as
+of a laser pointer in the palm) that shows from one camera where over the table it is, and control
+at 5 Hz.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import os
+import sys
+
+import numpy as np
+
+from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.sim.goals import COLOURS, DIRECTIONS, Goal, SHAPES
+from trt_openvla_ros.sim.scene import (
+    IMAGE_SIZE,
+    OPEN,
+    RADIUS,
+    scene_xml,
+    SHUT,
+    SUBSTEPS,
+)
+
+MAX_STEPS = 50  # control steps in an episode
+MAX_STEP = 0.04  # [m] the hand moves no further along an axis in one control step
+
+# Where the hand may be [m], and where objects are put.
+HAND_LOW, HAND_HIGH = np.array([-0.20, -0.24, 0.015]), np.array([0.20, 0.24, 0.22])
+TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
+HOVER = 0.12  # [m] height of the fingertips' centre when travelling
+LIFTED = 0.06  # [m] an object's centre above this was picked up
+REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
+PUSHED = 0.06  # [m] displacement along the direction that counts
+_SPACING = 0.085  # [m] least distance between two objects
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object on the table: its looks and the position [3] m of its centre."""
+
+    colour: str
+    shape: str
+    position: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Such as 'red block'."""
+        return f'{self.colour} {self.shape}'
+
+
+@dataclass(frozen=True)
+class Hand:
+    """The hand: position [3] m of the fingertips' centre, yaw in rad, opening 0 to 1."""
+
+    position: np.ndarray
+    yaw: float
+    opening: float
+
+
+@dataclass(frozen=True)
+class State:
+    """All that an expert may know, and the camera shows."""
+
+    hand: Hand
+    things: tuple[Thing, ...]
+
+
+class World:
+    """One table. `reset` makes a scene from a seed; `step` moves the hand; `image` looks."""
+
+    def __init__(self) -> None:
+        """Build the model; the renderer starts at the first image."""
+        # Headless unless the user chose otherwise; MuJoCo reads this when it is imported.
+        if 'mujoco' not in sys.modules and sys.platform == 'linux':
+            os.environ.setdefault('MUJOCO_GL', 'egl')
+        import mujoco
+
+        self._mujoco = mujoco
+        self._model = mujoco.MjModel.from_xml_string(scene_xml())
+        self._data = mujoco.MjData(self._model)
+        self._renderer = None
+        self._names: list[str] = []
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Put three to five objects of different looks on the table, and the hand above it."""
+        rng = np.random.default_rng(seed)
+        self._mujoco.mj_resetData(self._model, self._data)
+        looks = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
+        self._names = [str(name) for name in rng.permutation(looks)[: rng.integers(3, 6)]]
+        for index, name in enumerate(looks):
+            joint = self._data.joint(self._model.body(name).jntadr[0])
+            joint.qpos[:3] = (1.0, 0.1 * index, -1.0)
+        placed: list[np.ndarray] = []
+        for name in self._names:
+            spot = self._free_spot(rng, placed)
+            placed.append(spot)
+            joint = self._data.joint(self._model.body(name).jntadr[0])
+            joint.qpos[:] = (*spot, RADIUS, 1, 0, 0, 0)
+        hand = rng.uniform((-0.12, -0.18, 0.10), (0.12, 0.18, 0.18))
+        self._place_hand(hand, 1.0)
+        self._target, self._rotation, self._opening = hand, np.zeros(3), 1.0
+        self._settle(10)
+        self._start = {thing.name: thing.position for thing in self.things}
+        self._reached: set[Goal] = set()
+        self._data.time = 0.0
+
+    @staticmethod
+    def _free_spot(rng: np.random.Generator, placed: list[np.ndarray]) -> np.ndarray:
+        while True:
+            spot = rng.uniform(TABLE_LOW, TABLE_HIGH)
+            if all(np.linalg.norm(spot - other) > _SPACING for other in placed):
+                return spot
+
+    def _place_hand(self, position: np.ndarray, opening: float) -> None:
+        self._data.joint(self._model.body('hand').jntadr[0]).qpos[:] = (*position, 1, 0, 0, 0)
+        width = SHUT + opening * (OPEN - SHUT)
+        self._data.joint('left').qpos[:] = self._data.joint('right').qpos[:] = width
+        self._data.mocap_pos[0] = position
+        self._data.ctrl[:] = width
+
+    def _settle(self, substeps: int) -> None:
+        # Objects that are not in this scene must not fall for ever.
+        for body in range(self._model.nbody):
+            name = self._model.body(body).name
+            if ' ' in name and name not in self._names:
+                joint = self._data.joint(self._model.body(name).jntadr[0])
+                joint.qpos[2], joint.qvel[:] = -1.0, 0.0
+        self._mujoco.mj_step(self._model, self._data, substeps)
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def step(self, action: np.ndarray) -> None:
+        """Advance one control period.
+
+        Args:
+            action: [7] displacement [m], increment of roll, pitch, yaw [rad], opening 0 to 1.
+                Displacements are limited to MAX_STEP, positions to the workspace.
+        """
+        action = np.asarray(action, float)
+        if action.shape != (7,) or not np.isfinite(action).all():
+            raise ValueError(f'action {action.tolist()} is not seven finite numbers')
+        start = self._target
+        move = np.clip(action[:3], -MAX_STEP, MAX_STEP)
+        self._target = np.clip(start + move, HAND_LOW, HAND_HIGH)
+        self._rotation = np.clip(self._rotation + action[3:6], -np.pi, np.pi)
+        self._opening = 1.0 if action[6] > 0.5 else 0.0
+        self._data.ctrl[:] = OPEN if self._opening else 0.0
+        self._mujoco.mju_euler2Quat(self._data.mocap_quat[0], self._rotation, 'xyz')
+        # Most of the period for the way, the rest to come to rest.
+        for part in range(1, 9):
+            self._data.mocap_pos[0] = start + (self._target - start) * min(1.0, part / 6)
+            self._settle(SUBSTEPS // 8)
+        self._note_success()
+
+    def _note_success(self) -> None:
+        hand = self.hand
+        for thing in self.things:
+            away = thing.position - self._start[thing.name]
+            if np.linalg.norm(thing.position[:2] - hand.position[:2]) < REACHED:
+                self._reached.add(Goal('reach', thing.colour, thing.shape))
+            if thing.position[2] > LIFTED:
+                self._reached.add(Goal('pick', thing.colour, thing.shape))
+            for direction, unit in DIRECTIONS.items():
+                along = away[:2] @ unit
+                across = np.linalg.norm(away[:2] - along * np.array(unit))
+                if along > PUSHED and across < along / 2 and thing.position[2] < LIFTED:
+                    self._reached.add(Goal('push', thing.colour, thing.shape, direction))
+
+    def success(self, goal: Goal) -> bool:
+        """Tell whether goal was reached at the end of any step since the reset."""
+        return goal in self._reached
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the reset."""
+        return float(self._data.time)
+
+    @property
+    def things(self) -> tuple[Thing, ...]:
+        """The objects of this scene."""
+        return tuple(
+            Thing(*name.split(' '), self._data.body(name).xpos.copy()) for name in self._names
+        )
+
+    @property
+    def hand(self) -> Hand:
+        """The hand as it is, which may lag behind what was asked."""
+        width = float(self._data.joint('left').qpos[0] + self._data.joint('right').qpos[0]) / 2
+        opening = np.clip((width - SHUT) / (OPEN - SHUT), 0, 1)
+        rotation = self._data.body('hand').xmat.reshape(3, 3)
+        yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+        return Hand(self._data.body('hand').xpos.copy(), yaw, float(opening))
+
+    @property
+    def state(self) -> State:
+        """Hand and objects together."""
+        return State(self.hand, self.things)
+
+    @property
+    def camera_matrix(self) -> np.ndarray:
+        """[3, 3] intrinsics in pixels of the image."""
+        focal = IMAGE_SIZE / 2 / np.tan(np.radians(self._model.camera('camera').fovy[0]) / 2)
+        centre = (IMAGE_SIZE - 1) / 2
+        return np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1.0]])
+
+    @property
+    def camera_pose(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position [3] m, rotation [3, 3] of the optical frame (z forward) in the base frame."""
+        camera = self._data.camera('camera')
+        return camera.xpos.copy(), camera.xmat.reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Give the pixel [..., 2] (x right, y down) of points [..., 3] in the base frame."""
+        position, rotation = self.camera_pose
+        seen = (np.asarray(points) - position) @ rotation @ self.camera_matrix.T
+        return seen[..., :2] / seen[..., 2:]
+
+    def image(self) -> np.ndarray:
+        """Look through the camera: [IMAGE_SIZE, IMAGE_SIZE, 3] uint8 RGB.
+
+        Raises:
+            ConfigError: There is no OpenGL to render with.
+        """
+        if self._renderer is None:
+            try:
+                self._renderer = self._mujoco.Renderer(self._model, IMAGE_SIZE, IMAGE_SIZE)
+            except Exception as error:
+                raise ConfigError(
+                    f'MuJoCo cannot render with MUJOCO_GL={os.environ.get("MUJOCO_GL")!r} '
+                    f'({error!r}); install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL=osmesa'
+                ) from error
+        self._point_at_table()
+        self._renderer.update_scene(self._data, 'camera')
+        return self._renderer.render()
+
+    def _point_at_table(self) -> None:
+        """Put the spot of light on whatever is below the hand."""
+        hand, height = self.hand.position, 0.0
+        for thing in self.things:
+            over = np.linalg.norm(thing.position[:2] - hand[:2]) < 0.8 * RADIUS
+            if over and thing.position[2] < hand[2] - 0.01:
+                height = max(height, thing.position[2] + RADIUS)
+        self._data.mocap_pos[1] = (hand[0], hand[1], height + 0.001)
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
