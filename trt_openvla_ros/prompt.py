@@ -87,6 +87,7 @@ class Tokenizer:
     Attributes:
         vocab_size: Size of the text vocabulary, without added tokens and padding rows.
         bos_id, eos_id, empty_piece_id: Ids of <s>, </s> and the lone space piece.
+        piece_id: Gives the id of a piece, None where there is no such piece.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -115,7 +116,7 @@ class Tokenizer:
         )
         self._encode = lambda text: fast.encode(text, add_special_tokens=False).ids
         self._decode = lambda ids: fast.decode(ids, skip_special_tokens=True)
-        self._piece_id = fast.token_to_id
+        self.piece_id = fast.token_to_id
 
     def _load_sentencepiece(self, path: Path) -> None:
         import sentencepiece
@@ -129,10 +130,10 @@ class Tokenizer:
         self._encode = model.encode
         # Ids past the vocabulary are padding rows; they have no text.
         self._decode = lambda ids: model.decode([i for i in ids if i < self.vocab_size])
-        self._piece_id = {model.id_to_piece(i): i for i in range(self.vocab_size)}.get
+        self.piece_id = {model.id_to_piece(i): i for i in range(self.vocab_size)}.get
 
     def _require(self, piece: str) -> int:
-        index = self._piece_id(piece)
+        index = self.piece_id(piece)
         if index is None:
             raise ConfigError(f'the tokenizer has no piece {piece!r}; it is not a Llama tokenizer')
         return index

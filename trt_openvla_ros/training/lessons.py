@@ -1,0 +1,173 @@
+"""What the language model reads and should answer: many goals of one picture in one row.
+
+The picture and the beginning of the prompt are the same for every goal, so that they are computed
+once: a row is that prefix and then one segment for each goal, which sees the prefix and itself.
+
+B: pictures, G: goals of each, L: length of a row, P: of the prefix without patches,
+M: tokens of all answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from trt_openvla_ros.actions import ActionStatistics, ActionTokens
+from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
+from trt_openvla_ros.sim.expert import expert, target_of
+from trt_openvla_ros.sim.goals import goals_for, phrase
+from trt_openvla_ros.sim.world import State, World
+from trt_openvla_ros.training.demonstrations import Demonstrations
+from trt_openvla_ros.training.reasoning_text import reasoning_of
+
+FACTS = 10  # target [3], hand [3], opening, displacement [3]
+_SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
+# A push has four directions and would otherwise be four of six goals.
+_KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+
+
+@dataclass
+class Lesson:
+    """One batch.
+
+    Attributes:
+        pictures: [B] int64, index of each picture.
+        ids: [B, L] int64 after the patches; the first P are the prefix after <s>.
+        positions: [B, L] int64 in the sequence that begins with <s>, 0, and the patches.
+        segments: [B, L] int64: 0 prefix, 1 and up the goals, -1 padding.
+        rows, columns: [M] int64, where in ids the answers' tokens are predicted from.
+        labels: [M] int64, those tokens.
+        facts: [M, FACTS] float32, what the hidden state there should tell; scaled to about 1.
+    """
+
+    pictures: np.ndarray
+    ids: torch.Tensor
+    positions: torch.Tensor
+    segments: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    labels: torch.Tensor
+    facts: torch.Tensor
+
+
+@dataclass
+class Teacher:
+    """Makes lessons of one prompt style from demonstrations."""
+
+    demos: Demonstrations
+    style: str
+    tokenizer: Tokenizer
+    statistics: ActionStatistics
+    patches: int
+    seed: int
+    _cache: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find the part of the prompt that is the same for every goal."""
+        self._world = World()
+        self._tokens = ActionTokens(self.tokenizer.vocab_size)
+        template = PROMPT_STYLES[self.style].template
+        self._shared = self.tokenizer.encode(template[: template.index(' {instruction}')])
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        """Draw from here on what has not been drawn before step."""
+        self._rng = np.random.default_rng([self.seed, step])
+
+    def lesson(self, pictures: int, goals: int) -> Lesson:
+        """Draw pictures, and for each some goals of its scene."""
+        chosen = self._rng.integers(len(self.demos.images), size=pictures)
+        prefix = self._shared[1:]
+        first = 1 + self.patches
+        rows, answers = [], []
+        for row, picture in enumerate(chosen):
+            ids, segments = list(prefix), [0] * len(prefix)
+            positions = list(range(first, first + len(prefix)))
+            state = self.demos.state(picture)
+            for segment in range(1, goals + 1):
+                prompt, answer, facts = self._example(state)
+                start = len(ids) + len(prompt) - 1
+                text = prompt + answer[:-1]
+                begin = first + len(prefix)
+                ids += text
+                segments += [segment] * len(text)
+                positions += range(begin, begin + len(text))
+                answers += [(row, start + i, label, facts) for i, label in enumerate(answer)]
+            rows.append((ids, positions, segments))
+        length = max(len(ids) for ids, _, _ in rows)
+        padded = [
+            torch.tensor([values + [fill] * (length - len(values)) for values in column])
+            for column, fill in zip(zip(*rows, strict=True), (0, 0, -1), strict=True)
+        ]
+        where, columns, labels, facts = zip(*answers, strict=True)
+        return Lesson(
+            chosen,
+            *padded,
+            torch.tensor(where),
+            torch.tensor(columns),
+            torch.tensor(labels),
+            torch.from_numpy(np.stack(facts)),
+        )
+
+    def _example(self, state: State) -> tuple[list[int], list[int], np.ndarray]:
+        kind = self._rng.choice(list(_KINDS), p=list(_KINDS.values()))
+        goals = [goal for goal in goals_for(state.things) if goal.kind == kind]
+        goal = goals[self._rng.integers(len(goals))]
+        action = expert(state, goal)
+        instruction = normalise_instruction(phrase(goal, self._rng))
+        style = PROMPT_STYLES[self.style]
+        prompt = style.template.format(instruction=instruction)
+        ids = self._encode(prompt)
+        if style.reasons:
+            text = prompt + reasoning_of(self._world, state, goal, action)
+            answer = [*self.tokenizer.encode(text)[len(ids) :], self.tokenizer.empty_piece_id]
+        else:
+            ids, answer = [*ids, self.tokenizer.empty_piece_id], []
+        answer += self._tokens.encode(normalise(action, self.statistics)).tolist()
+        answer.append(self.tokenizer.eos_id)
+        hand = state.hand
+        place = target_of(state, goal).position
+        facts = np.float32([*place, *hand.position, hand.opening, *action[:3]]) * _SCALE
+        return ids[len(self._shared) :], answer, facts
+
+    def _encode(self, prompt: str) -> list[int]:
+        if prompt not in self._cache:
+            self._cache[prompt] = self.tokenizer.encode(prompt)
+        return self._cache[prompt]
+
+
+def normalise(action: np.ndarray, statistics: ActionStatistics) -> np.ndarray:
+    """Map actions [..., D] to [-1, 1], the inverse of ActionStatistics.unnormalise."""
+    width = statistics.q99 - statistics.q01
+    scaled = 2 * (action - statistics.q01) / np.where(width > 0, width, 1) - 1
+    return np.where(statistics.mask, np.where(width > 0, scaled, 0), action)
+
+
+def action_statistics(demos: Demonstrations, seed: int) -> dict[str, object]:
+    """Compute one entry of norm_stats from the expert's actions in the demonstrations."""
+    rng = np.random.default_rng(seed)
+    actions = []
+    for index in range(len(demos.images)):
+        state = demos.state(index)
+        goals = goals_for(state.things)
+        actions.append(expert(state, goals[rng.integers(len(goals))]))
+    actions = np.array(actions)
+    low, high = np.quantile(actions, (0.01, 0.99), axis=0)
+    action = {
+        'mask': [True] * 6 + [False],
+        'max': actions.max(0).tolist(),
+        'mean': actions.mean(0).tolist(),
+        'min': actions.min(0).tolist(),
+        'q01': low.tolist(),
+        'q99': high.tolist(),
+        'std': actions.std(0).tolist(),
+    }
+    names = ('max', 'mean', 'min', 'q01', 'q99', 'std')
+    return {
+        'action': action,
+        'num_trajectories': int(demos.episodes.max()) + 1,
+        'num_transitions': len(actions),
+        'proprio': {name: [0.0] * 7 for name in names},
+    }

@@ -1,0 +1,92 @@
+"""What tiny_ecot is taught to write: the tagged reasoning of a state and a goal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+import itertools
+
+import numpy as np
+
+from trt_openvla_ros.sim.expert import expert, subtask, target_of
+from trt_openvla_ros.sim.goals import COLOURS, Goal, SHAPES
+from trt_openvla_ros.sim.scene import IMAGE_SIZE, RADIUS
+from trt_openvla_ros.sim.world import Hand, State, Thing, World
+
+_PLANS = {
+    'reach': 'move above it',
+    'push': 'close the gripper, move behind it, lower, push',
+    'pick': 'open the gripper, move above it, lower, grasp, lift',
+}
+_CORNERS = RADIUS * np.array(list(itertools.product((-1, 1), repeat=3)))
+_STILL = 0.008  # [m] a displacement below this is not worth a word
+_ORDER = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
+
+
+def task(goal: Goal) -> str:
+    """Say a goal in the one sentence that stands for all of its paraphrases."""
+    verb = {'reach': 'move to', 'push': 'push', 'pick': 'pick up'}[goal.kind]
+    return f'{verb} the {goal.name} {goal.direction}'.strip()
+
+
+def move_of(action: np.ndarray, opening: float) -> str:
+    """Name an action [7] of a hand with that opening in the words of Embodied Chain-of-Thought."""
+    words = [
+        names[int(value > 0)]
+        for value, names in zip(
+            action[:3], (('backward', 'forward'), ('right', 'left'), ('down', 'up')), strict=True
+        )
+        if abs(value) > _STILL
+    ]
+    parts = ['move ' + ' '.join(words)] if words else []
+    if (action[6] > 0.5) != (opening > 0.8):
+        closes = action[6] < 0.5
+        # A hand around an object cannot close further.
+        if not closes or opening > 0.8:
+            parts.append('close gripper' if closes else 'open gripper')
+    return ', '.join(parts) or 'stop'
+
+
+def reasoning_of(world: World, state: State, goal: Goal, action: np.ndarray) -> str:
+    """Write the reasoning, from after 'TASK:' to 'ACTION:'; coordinates are pixels of 256.
+
+    world only lends its camera.
+    """
+    things = sorted(state.things, key=lambda thing: _ORDER.index(thing.name))
+    boxes = ', '.join(f'{thing.name} {_box(world, thing)}' for thing in things)
+    offset = target_of(state, goal).position - state.hand.position
+    where = move_of(np.array([*offset[:2], 0, 0, 0, 0, 1.0]), 1.0).removeprefix('move ')
+    where = 'below' if where == 'stop' else where
+    gripper = 'open' if state.hand.opening > 0.8 else 'closed'
+    doing = subtask(state, goal)
+    move = move_of(action, state.hand.opening)
+    way = _pixels(world, np.array(_way(state, goal, 4)))
+    return (
+        f' {task(goal)} PLAN: {_PLANS[goal.kind]} VISIBLE OBJECTS: {boxes} '
+        f'SUBTASK REASONING: the gripper is {gripper} SUBTASK: {doing} '
+        f'MOVE REASONING: the {goal.name} is {where} MOVE: {move} '
+        f'GRIPPER POSITION: {_list(way)} ACTION:'
+    )
+
+
+def _way(state: State, goal: Goal, steps: int) -> list[np.ndarray]:
+    """Guess where the hand is now and after each further step, objects unmoved: [3] m each."""
+    way = [state.hand.position]
+    for _ in range(steps):
+        action = expert(state, goal)
+        hand = Hand(state.hand.position + action[:3], state.hand.yaw, state.hand.opening)
+        state = replace(state, hand=hand)
+        way.append(hand.position)
+    return way
+
+
+def _pixels(world: World, points: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(world.project(points)), 0, IMAGE_SIZE - 1).astype(int)
+
+
+def _box(world: World, thing: Thing) -> str:
+    corners = _pixels(world, thing.position + _CORNERS)
+    return _list(np.concatenate([corners.min(0), corners.max(0)]))
+
+
+def _list(numbers: np.ndarray) -> str:
+    return f'[{", ".join(str(number) for number in numbers.flatten())}]'
