@@ -22,7 +22,7 @@ from trt_openvla_ros.training.lessons import FACTS, Lesson, Teacher
 from trt_openvla_ros.training.loop import autocast, train
 from trt_openvla_ros.training.vocabulary import BINS
 
-_PEAK = 2e-3  # learning rate
+_PEAK = 8e-4  # learning rate
 _LOOKING = 1  # layer; the one before it gathers the words
 _BLUR = 1.5  # [bins or px] of a number's target
 
