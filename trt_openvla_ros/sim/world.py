@@ -36,6 +36,7 @@ LIFTED = 0.06  # [m] an object's centre above this was picked up
 REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
 PUSHED = 0.06  # [m] displacement along the direction that counts
 _SPACING = 0.085  # [m] least distance between two objects
+_LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,20 @@ class World:
     """One table. `reset` makes a scene from a seed; `step` moves the hand; `image` looks."""
 
     def __init__(self) -> None:
-        """Build the model; the renderer starts at the first image."""
+        """Build the model; the renderer starts at the first image.
+
+        Raises:
+            ConfigError: MuJoCo cannot be imported, or not with the OpenGL of this machine.
+        """
         # Headless unless the user chose otherwise; MuJoCo reads this when it is imported.
         if 'mujoco' not in sys.modules and sys.platform == 'linux':
             os.environ.setdefault('MUJOCO_GL', 'egl')
-        import mujoco
+        try:
+            import mujoco
+        except ModuleNotFoundError as error:
+            raise ConfigError(f'{error}; install mujoco, as tools/setup_env.sh does') from error
+        except Exception as error:  # PyOpenGL has an AttributeError where a library is missing
+            raise _no_opengl(error) from error
 
         self._mujoco = mujoco
         self._model = mujoco.MjModel.from_xml_string(scene_xml())
@@ -86,13 +96,17 @@ class World:
         self._names: list[str] = []
         self.reset(0)
 
+    @staticmethod
+    def names(seed: int) -> list[str]:
+        """Name the objects that `reset` puts on the table, such as 'red block'."""
+        return _draw_names(np.random.default_rng(seed))
+
     def reset(self, seed: int) -> None:
         """Put three to five objects of different looks on the table, and the hand above it."""
         rng = np.random.default_rng(seed)
         self._mujoco.mj_resetData(self._model, self._data)
-        looks = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
-        self._names = [str(name) for name in rng.permutation(looks)[: rng.integers(3, 6)]]
-        for index, name in enumerate(looks):
+        self._names = _draw_names(rng)
+        for index, name in enumerate(_LOOKS):
             joint = self._data.joint(self._model.body(name).jntadr[0])
             joint.qpos[:3] = (1.0, 0.1 * index, -1.0)
         placed: list[np.ndarray] = []
@@ -196,6 +210,11 @@ class World:
         return Hand(self._data.body('hand').xpos.copy(), yaw, float(opening))
 
     @property
+    def hand_orientation(self) -> np.ndarray:
+        """[4] unit quaternion w, x, y, z of the hand in the base frame."""
+        return self._data.body('hand').xquat.copy()
+
+    @property
     def state(self) -> State:
         """Hand and objects together."""
         return State(self.hand, self.things)
@@ -229,10 +248,7 @@ class World:
             try:
                 self._renderer = self._mujoco.Renderer(self._model, IMAGE_SIZE, IMAGE_SIZE)
             except Exception as error:
-                raise ConfigError(
-                    f'MuJoCo cannot render with MUJOCO_GL={os.environ.get("MUJOCO_GL")!r} '
-                    f'({error!r}); install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL=osmesa'
-                ) from error
+                raise _no_opengl(error) from error
         self._point_at_table()
         self._renderer.update_scene(self._data, 'camera')
         return self._renderer.render()
@@ -252,3 +268,14 @@ class World:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _draw_names(rng: np.random.Generator) -> list[str]:
+    return [str(name) for name in rng.permutation(_LOOKS)[: rng.integers(3, 6)]]
+
+
+def _no_opengl(error: Exception) -> ConfigError:
+    return ConfigError(
+        f'MuJoCo cannot render with MUJOCO_GL={os.environ.get("MUJOCO_GL")!r} ({error!r}); '
+        'install libegl1, libopengl0 and libgl1-mesa-dri, or set MUJOCO_GL=osmesa'
+    )
