@@ -1,12 +1,16 @@
 """What a policy and a user see of the simulation: its topics and services."""
 
+from concurrent.futures import Future
+from contextlib import suppress
+import threading
 import time
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rcl_interfaces.msg import Log
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -15,6 +19,7 @@ from std_srvs.srv import Trigger
 
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_rgb
+from trt_openvla_ros.nodes.sim_node import SimNode
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import parse
 from trt_openvla_ros.srv import Reset
@@ -64,6 +69,10 @@ class Player:
 
     def reset(self, seed, instruction=''):
         return self._call(self._reset, Reset.Request(seed=seed, instruction=instruction))
+
+    def request_reset(self, seed):
+        """Ask for a reset, and do not wait for it."""
+        self._reset.call_async(Reset.Request(seed=seed))
 
     def success(self):
         return self._call(self._success, Trigger.Request())
@@ -133,3 +142,35 @@ class Player:
 
 def nanoseconds(stamp):
     return 10**9 * stamp.sec + stamp.nanosec
+
+
+class Table:
+    """A simulation node, made and spun and destroyed by one thread, as OpenGL wants it."""
+
+    def __init__(self, context, parameters):
+        self._context, self._parameters = context, parameters
+        self._closing = threading.Event()
+        self._started = Future()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._started.result(20)
+
+    def close(self):
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self):
+        try:
+            overrides = [Parameter(name, value=value) for name, value in self._parameters.items()]
+            node = SimNode(context=self._context, parameter_overrides=overrides)
+        except Exception as error:  # noqa: BLE001 - for the test's thread
+            self._started.set_exception(error)
+            return
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(node)
+        self._started.set_result(None)
+        with suppress(ExternalShutdownException):
+            while not self._closing.is_set():
+                executor.spin_once(timeout_sec=0.05)
+        executor.shutdown()
+        node.destroy_node()

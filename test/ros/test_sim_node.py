@@ -1,73 +1,13 @@
-from concurrent.futures import Future
-from contextlib import suppress
-import threading
+"""The simulation over DDS: scenes, goals, instructions, and what it publishes."""
 
 import numpy as np
 from player import nanoseconds, Player, STILL, UP
 import pytest
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from trt_openvla_ros.nodes.conversions import to_rgb
-from trt_openvla_ros.nodes.sim_node import SimNode
 from trt_openvla_ros.sim.goals import goals_for, KINDS, parse, phrase
-from trt_openvla_ros.sim.world import MAX_STEPS, World
-
-
-class _Table:
-    """A simulation node, made and spun and destroyed by one thread, as OpenGL wants it."""
-
-    def __init__(self, context, parameters):
-        self._context, self._parameters = context, parameters
-        self._closing = threading.Event()
-        self._started = Future()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        self._started.result(20)
-
-    def close(self):
-        self._closing.set()
-        self._thread.join()
-
-    def _run(self):
-        try:
-            overrides = [Parameter(name, value=value) for name, value in self._parameters.items()]
-            node = SimNode(context=self._context, parameter_overrides=overrides)
-        except Exception as error:  # noqa: BLE001 - for the test's thread
-            self._started.set_exception(error)
-            return
-        executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(node)
-        self._started.set_result(None)
-        with suppress(ExternalShutdownException):
-            while not self._closing.is_set():
-                executor.spin_once(timeout_sec=0.05)
-        executor.shutdown()
-        node.destroy_node()
-
-
-@pytest.fixture
-def play(graph):
-    """Start a simulation with parameters, in lock-step unless they say; give its player."""
-    running = []
-
-    def start(**parameters):
-        running.append(_Table(graph.context, {'rate': 0.0, **parameters}))
-        running.append(Player(graph.context))
-        return running[-1]
-
-    yield start
-    while running:
-        running.pop().close()
-
-
-@pytest.fixture(scope='module')
-def mirror():
-    """A world of the test's own, to do in it what the node should have done."""
-    world = World()
-    yield world
-    world.close()
+from trt_openvla_ros.sim.world import MAX_STEPS
 
 
 def a_goal(world, seed, kind):
@@ -102,62 +42,6 @@ def test_first_scene_is_that_of_the_parameters(play, mirror):
     np.testing.assert_array_equal(to_rgb(image), mirror.image())
     assert image.header.frame_id == 'camera_optical_frame'
     assert player.instructions[-1] == instruction
-
-
-@pytest.mark.parametrize(
-    ('reason', 'change'),
-    [
-        ('not seven finite numbers', {'action': (*UP[:5], np.nan, 1.0)}),
-        ('the gripper is 2.0', {'action': (*UP[:6], 2.0)}),
-        ("follows 'dance'", {'instruction': 'dance'}),
-        ('stamp 12.', {'sec': 12}),
-    ],
-)
-def test_action_that_does_not_count_moves_nothing(play, reason, change):
-    player = play()
-    instruction = player.reset(1).instruction
-    image = player.next_image()
-    sec = image.header.stamp.sec
-    image.header.stamp.sec = change.get('sec', sec)
-
-    player.answer(image, change.get('instruction', instruction), change.get('action', UP))
-
-    image.header.stamp.sec = sec
-    player.warned(reason)
-    again = player.next_image()
-    assert again.header.stamp != image.header.stamp
-    assert again.data == image.data
-    assert '; 0 steps' in player.success().message
-    # That it was the same world, either image may tell: a slow policy answers the first.
-    player.answer(image, instruction, UP)
-    moved = player.next_image(lambda message: message.data != image.data)
-    assert player.pose_of(moved)[2] - player.pose_of(image)[2] > 0.02
-
-
-def test_image_is_answered_once(play):
-    player = play()
-    instruction = player.reset(1).instruction
-    first = player.next_image()
-    player.answer(first, instruction, UP)
-    second = player.next_image(lambda message: message.data != first.data)
-
-    player.answer(first, instruction, UP)
-
-    player.warned('newer than the last answered')
-    assert player.next_image().data == second.data
-    assert '; 1 steps' in player.success().message
-
-
-def test_image_from_before_a_reset_is_not_answered(play):
-    player = play()
-    player.reset(1)
-    old = player.next_image()
-    instruction = player.reset(1).instruction
-
-    player.answer(old, instruction, UP)
-
-    player.warned('an image since the reset')
-    assert player.next_image().data == old.data
 
 
 def test_reset_is_reproducible(play):
@@ -240,6 +124,22 @@ def test_instruction_of_an_earlier_scene_may_come_again(play):
     player.next_image(lambda message: message.data != image.data)
 
 
+def test_node_does_not_take_its_own_words_for_those_of_another(play):
+    player = play()
+    texts = {seed: player.reset(seed).instruction for seed in (1, 2)}
+    player.next_image()
+    player.logs.clear()
+
+    for seed in (1, 2, 1, 2):
+        player.request_reset(seed)
+
+    player.wait(lambda: len(player.logs) >= 4, 'log of every instruction')
+    image = player.next_image()
+    assert player.logs == [f'instruction: {texts[seed]!r}' for seed in (1, 2, 1, 2)]
+    player.answer(image, texts[2], UP)
+    player.next_image(lambda message: message.data != image.data)
+
+
 def test_late_subscriber_hears_the_instruction(play, graph):
     player = play()
     instruction = player.reset(6).instruction
@@ -287,38 +187,3 @@ def test_camera_info_projects_as_the_world_does(play, mirror):
     expected = mirror.project(points)
     np.testing.assert_allclose(pixels[:, :2] / pixels[:, 2:], expected, atol=1e-9)
     np.testing.assert_array_equal(info.k.reshape(3, 3), info.p.reshape(3, 4)[:, :3])
-
-
-def test_in_real_time_the_hand_waits_for_actions(play):
-    player = play(rate=20.0)
-    instruction = player.reset(1).instruction
-    first = player.next_image()
-    later = player.next_image()
-    np.testing.assert_allclose(player.pose_of(later), player.pose_of(first), atol=1e-3)
-
-    player.answer(player.next_image(), instruction, (0.0, 0.0, 0.03, 0.0, 0.0, 0.0, 0.0))
-
-    moved = player.next_image(
-        lambda m: player.pose_of(m)[2] - player.pose_of(first)[2] > 0.02,
-    )
-    # It stays there, and closed.
-    player.joints.clear()
-    player.wait(lambda: len(player.joints) > 5, 'joint states')
-    assert {tuple(message.name) for message in player.joints} == {('finger_left', 'finger_right')}
-    assert max(message.position[0] for message in player.joints) < 0.015
-    np.testing.assert_allclose(
-        player.pose_of(player.next_image()), player.pose_of(moved), atol=2e-3
-    )
-
-
-def test_in_real_time_an_older_image_than_the_last_answered_is_ignored(play):
-    player = play(rate=20.0)
-    instruction = player.reset(1).instruction
-    older, newer = player.next_image(), player.next_image()
-    player.answer(newer, instruction, STILL)
-
-    player.answer(older, instruction, UP)
-
-    player.warned('newer than the last answered')
-    image = player.next_image()
-    np.testing.assert_allclose(player.pose_of(image), player.pose_of(older), atol=1e-3)
