@@ -28,7 +28,8 @@ from trt_openvla_ros.srv import Reset
 
 ROOT = Path(__file__).parents[1]
 _NODES = ROOT / 'install' / 'trt_openvla_ros' / 'lib' / 'trt_openvla_ros'
-_PATIENCE = 120.0  # [s] for loading, or for one action
+_LOADING = 120.0  # [s] until the first action, and for every answer of a service
+_THINKING = 15.0  # [s] until each further action; the policy found none in what the model wrote
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Episode:
 
     Attributes:
         instruction, kind: What was asked.
-        reached: Whether it was done within MAX_STEPS actions.
+        reached: Whether it was done within MAX_STEPS actions, none of which took too long.
         actions: How many there were.
         steps: Those whose image was received, which may be lost as any sensor data.
         end: Position [3] m of the hand in the end.
@@ -74,6 +75,7 @@ class ClosedLoop:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._processes = processes
+        self._has_acted = False
         self._actions: list[VlaAction] = []
         self._images: dict[int, Image] = {}
         self._hands: dict[int, np.ndarray] = {}
@@ -95,7 +97,8 @@ class ClosedLoop:
         """Begin anew with seed, ask, and watch until it is done or MAX_STEPS are over.
 
         Raises:
-            RuntimeError: The simulation refused, a process ended, or no action came.
+            RuntimeError: The simulation refused, or a process ended.
+            TimeoutError: No service or no action came at all.
         """
         begin = self.node.get_clock().now().nanoseconds
         answer = self._call(self._reset, Reset.Request(seed=seed, instruction=instruction))
@@ -105,7 +108,14 @@ class ClosedLoop:
         for seen in (self._actions, self._images, self._hands):
             seen.clear()
         while not episode.reached and episode.actions < MAX_STEPS:
-            self._spin_until(lambda: self._actions, 'action')
+            try:
+                patience = _THINKING if self._has_acted else _LOADING
+                self._spin_until(lambda: self._actions, 'action', patience)
+            except TimeoutError:
+                if not self._has_acted:
+                    raise
+                break
+            self._has_acted = True
             for action in self._actions:
                 stamp = _stamp(action)
                 # One may still come for what was shown, or asked, before.
@@ -125,15 +135,15 @@ class ClosedLoop:
         self._spin_until(future.done, f'answer of {client.srv_name}')
         return future.result()
 
-    def _spin_until(self, condition: Any, what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
+    def _spin_until(self, condition: Any, what: str, patience: float = _LOADING) -> None:
+        deadline = time.monotonic() + patience
         while not condition():
             self._executor.spin_once(timeout_sec=0.2)
             dead = [process for process in self._processes if process.poll() is not None]
             if dead:
                 raise RuntimeError(f'{dead[0].args[0]} ended with code {dead[0].returncode}')
             if time.monotonic() > deadline:
-                raise RuntimeError(f'no {what} within {_PATIENCE:.0f} s')
+                raise TimeoutError(f'no {what} within {patience:.0f} s')
 
     def close(self) -> None:
         """Leave the graph."""

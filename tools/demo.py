@@ -110,7 +110,7 @@ def main() -> int:
                     'reached' if episode.reached else 'not reached', f'({episode.actions} steps)'
                 )
                 episodes.append(episode)
-    except (InputError, RuntimeError) as error:
+    except (InputError, RuntimeError, TimeoutError) as error:
         print(error)
         return 1
     world = World()

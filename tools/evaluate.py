@@ -211,7 +211,7 @@ def main() -> None:
         parser.error(f'--episodes {args.episodes}: at least 1 is needed')
     try:
         results = {policy: measure(policy, args.episodes) for policy in POLICIES}
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         sys.exit(str(error))
     write_json(args.out / 'evaluate.json', {'policies': results}, (np, torch, mujoco))
     plot(results, args.out / 'evaluate.png')

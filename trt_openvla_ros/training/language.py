@@ -49,8 +49,8 @@ class Student(nn.Module):
         """Answer where the answers are predicted.
 
         Returns:
-            Logits [M, V], facts [M, FACTS], and how much, where objects are mentioned, one
-            head looks at each patch [K, N], before the softmax.
+            Logits [M, V], facts [M, FACTS], and the logarithm of how much, where objects are
+            mentioned, one head looks at each patch [K, N].
         """
         count, patches, _ = features.shape
         device = features.device
@@ -72,33 +72,25 @@ class Student(nn.Module):
             output_hidden_states=True,
         )
         last = output.last_hidden_state[lesson.rows, 1 + patches + lesson.columns]
+        looks = self._looks(output.hidden_states[_LOOKING], positions, mask)
         mentions = lesson.mention_rows, 1 + patches + lesson.mention_columns
-        looks = self._looks(output.hidden_states[_LOOKING], positions, mentions, patches)
-        return self.llama.lm_head(last), self.facts(last), looks
+        return self.llama.lm_head(last), self.facts(last), looks[mentions][:, 1 : 1 + patches]
 
     def _looks(
-        self,
-        hidden: torch.Tensor,
-        positions: torch.Tensor,
-        at: tuple[torch.Tensor, torch.Tensor],
-        patches: int,
+        self, hidden: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
+        """Give the logarithm of the attention [B, L, L] of the first head."""
         layer = self.llama.model.layers[_LOOKING]
         size = layer.self_attn.head_dim
         normed = layer.input_layernorm(hidden)
         queries, keys = (
-            F.linear(part, projection.weight[:size])[:, None]  # of the first head
-            for part, projection in (
-                (normed[at][None], layer.self_attn.q_proj),
-                (normed[:, 1 : 1 + patches], layer.self_attn.k_proj),
-            )
+            F.linear(normed, projection.weight[:size])[:, None]
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj)
         )
-        cos, sin = self.llama.model.rotary_emb(normed, positions)
-        queries, _ = apply_rotary_pos_emb(queries, queries, cos[at][None], sin[at][None])
-        keys, _ = apply_rotary_pos_emb(
-            keys, keys, cos[:, 1 : 1 + patches], sin[:, 1 : 1 + patches]
-        )
-        return (keys[at[0], 0] @ queries[0, 0, :, :, None])[..., 0] / size**0.5
+        turns = self.llama.model.rotary_emb(normed, positions)
+        queries, keys = apply_rotary_pos_emb(queries, keys, *turns)
+        scores = queries @ keys.transpose(2, 3) / size**0.5 + mask
+        return scores[:, 0].float().log_softmax(-1)
 
 
 def numbers_of(tokenizer: Tokenizer) -> list[range]:
@@ -127,8 +119,7 @@ def looking_loss(looks: torch.Tensor, lesson: Lesson) -> torch.Tensor:
     """Ask that one head looks at any patch with the object that is mentioned."""
     there = lesson.seen[lesson.mention_rows] == lesson.named[:, None]
     visible = there.any(1)
-    looks, there = looks[visible], there[visible]
-    return (looks.logsumexp(1) - looks.masked_fill(~there, -torch.inf).logsumexp(1)).mean()
+    return -looks[visible].masked_fill(~there[visible], -torch.inf).logsumexp(1).mean()
 
 
 def train_language(
@@ -160,7 +151,7 @@ def train_language(
         return {
             'words': F.cross_entropy(logits.float(), targets[lesson.labels]),
             'where': F.smooth_l1_loss(facts.float(), lesson.facts, beta=0.1),
-            'look': looking_loss(looks.float(), lesson),
+            'look': looking_loss(looks, lesson),
         }
 
     train(student, losses_of, steps, _PEAK, progress)

@@ -18,7 +18,7 @@ import torch
 from trt_openvla_ros.actions import ActionStatistics, ActionTokens
 from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
 from trt_openvla_ros.sim.expert import expert, target_of
-from trt_openvla_ros.sim.goals import goals_for, phrase
+from trt_openvla_ros.sim.goals import COLOURS, goals_for, phrase, SHAPES
 from trt_openvla_ros.sim.world import State, World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.reasoning_text import reasoning_of
@@ -27,6 +27,11 @@ FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
 # A push has four directions and would otherwise be four of six goals.
 _KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+_SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
+_MENTION = re.compile(
+    rf'(?P<colour>{"|".join(COLOURS)}) (?P<noun>{"|".join(_SHAPE_OF)})\b'
+    r'(?: \[[^\]]*\]| is [a-z]+(?: [a-z]+)?)?'
+)
 
 
 @dataclass
@@ -145,36 +150,33 @@ class Teacher:
         instruction = normalise_instruction(phrase(goal, rng))
         style = PROMPT_STYLES[self.style]
         prompt = style.template.format(instruction=instruction)
-        ids, answer = self._encode(prompt), []
-        # From the noun on, what is read is about the object.
-        noun = prompt.index(' ', prompt.index(f'{goal.colour} ') + len(goal.colour))
-        until = re.compile(r'\W').search(prompt, noun + 1).start()
-        about = range(len(self._encode(prompt[:until])) - 1, len(ids))
-        mentions = [(at, LOOKS.index((goal.colour, goal.shape))) for at in about]
+        ids, answer, mentions = self._encode(prompt), [], self._mentions(prompt)
         if style.reasons:
             text = prompt + reasoning_of(self._world, state, goal, action)
             answer = self.tokenizer.encode(text)[len(ids) :]
-            mentions += self._boxes(state, text)
+            mentions = self._mentions(text)
         else:
             ids = [*ids, self.tokenizer.empty_piece_id]
         answer += [self.tokenizer.empty_piece_id] * style.reasons
         answer += self._tokens.encode(normalise(action, self.statistics)).tolist()
         answer.append(self.tokenizer.eos_id)
+        if not style.reasons:  # from the noun on, everything is about the object
+            (begin, look), *_ = mentions
+            mentions = [(at, look) for at in range(begin, len(ids) + len(answer) - 1)]
         hand = state.hand
         place = target_of(state, goal).position
         facts = np.float32([*place, *hand.position, hand.opening, *action[:3]]) * _SCALE
         known = len(self._shared)
-        return _Example(ids[known:], answer, [(at - known, look) for at, look in mentions], facts)
+        mentions = [(at - known, look) for at, look in mentions]
+        return _Example(ids[known:], answer, mentions, facts)
 
-    def _boxes(self, state: State, text: str) -> list[tuple[int, int]]:
-        """List the tokens that say a name and its box, as (index, look)."""
+    def _mentions(self, text: str) -> list[tuple[int, int]]:
+        """List the tokens that name an object or say where it is, as (index, look)."""
         mentions = []
-        for thing in state.things:
-            name = text.index(f' {thing.name} [')
-            begin, end = name + len(f' {thing.name}'), text.index(']', name)
-            first, last = (len(self.tokenizer.encode(text[:at])) for at in (begin, end))
-            look = LOOKS.index((thing.colour, thing.shape))
-            mentions += [(at, look) for at in range(first - 1, last)]
+        for match in _MENTION.finditer(text):
+            noun, end = (len(self.tokenizer.encode(text[: match.end(at)])) for at in ('noun', 0))
+            look = LOOKS.index((match['colour'], _SHAPE_OF[match['noun']]))
+            mentions += [(at, look) for at in range(noun - 1, end)]
         return mentions
 
     def _encode(self, prompt: str) -> list[int]:
