@@ -63,7 +63,6 @@ class SimNode(Node):
         self._world = World()
         self._past = 0  # [ns] simulated before this scene
         self._stamp = 0  # [ns] of the newest image
-        self._said: deque[str] = deque(maxlen=100)  # our instructions that did not come back yet
         self._listeners = 0  # to the instruction
         sensor = qos_profile_sensor_data
         self._images = self.create_publisher(Image, 'camera/image_raw', sensor)
@@ -113,7 +112,6 @@ class SimNode(Node):
         self.get_logger().info(f'instruction: {instruction!r}')
 
     def _say(self) -> None:
-        self._said.append(self._instruction)
         self._instructions.publish(String(data=self._instruction))
 
     def _tick(self) -> None:
@@ -190,12 +188,10 @@ class SimNode(Node):
         return why_impossible(message)
 
     def _on_instruction(self, message: String) -> None:
-        if message.data in self._said:  # our own; any before it were lost
-            while self._said.popleft() != message.data:
-                pass
-            return
-        # As the policy node has it: blank is empty, and stops.
+        # As the policy node has it: the last one said counts, and a blank one stops.
         instruction, goal = message.data if message.data.strip() else '', None
+        if instruction == self._instruction:  # such as our own, which comes back
+            return
         if instruction:
             try:
                 goal = parse_in(instruction, [thing.name for thing in self._world.things])
