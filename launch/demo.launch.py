@@ -14,7 +14,7 @@ ARGUMENTS = [
     ('checkpoint', CHECKPOINT, 'checkpoint directory or Hub id'),
     ('seed', '0', 'seed of the first scene'),
     ('instruction', '', 'what is asked in the first scene; empty draws a goal of it'),
-    ('rviz', 'false', 'show camera and hand in rviz2: true or false'),
+    ('rviz', 'false', 'show camera and hand in rviz2, if it is installed: true or false'),
 ]
 
 
