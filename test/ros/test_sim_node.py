@@ -89,6 +89,8 @@ def test_another_instruction_in_the_same_scene_is_followed(play, mirror):
     player.words.publish(String(data=second))
 
     player.warned(f'instruction: {second!r}')
+    # Passed on to a policy that had not found the user yet.
+    player.wait(lambda: player.instructions.count(second) == 2, 'echo')
     player.play(mirror, second, MAX_STEPS)
     verdict = player.success()
     assert verdict.success, verdict.message
@@ -108,6 +110,33 @@ def test_instruction_that_is_no_goal_is_obeyed_but_not_judged(play):
     verdict = player.success()
     assert not verdict.success
     assert "'dance': no goal of this table" in verdict.message
+
+
+def test_empty_instruction_stops(play):
+    player = play()
+    player.reset(1)
+
+    player.words.publish(String(data=' '))
+
+    player.warned("instruction: ''")
+    player.wait(lambda: player.instructions[-1] == '', 'stop that is passed on')
+    assert not player.success().success
+
+
+def test_instructions_in_a_row_end_with_the_last(play):
+    player = play()
+    begin = player.reset(1)
+    texts = [begin.instruction, 'dance', 'sing', 'go to the red ball'] * 3
+
+    for text in texts:
+        player.words.publish(String(data=text))
+
+    known = len(player.instructions)
+    player.wait(lambda: len(player.instructions) > known + len(texts), 'last one passed on')
+    image = player.next_image()
+    assert player.instructions[-1] == texts[-1]
+    player.answer(image, texts[-1], UP)
+    player.next_image(lambda message: message.data != image.data)
 
 
 def test_instruction_of_an_earlier_scene_may_come_again(play):

@@ -63,7 +63,8 @@ class SimNode(Node):
         self._world = World()
         self._past = 0  # [ns] simulated before this scene
         self._stamp = 0  # [ns] of the newest image
-        self._listeners = 0  # to the instruction
+        self._listeners = 0  # to the instruction, who heard it
+        self._said: deque[str] = deque(maxlen=100)  # by us, and not come back yet
         sensor = qos_profile_sensor_data
         self._images = self.create_publisher(Image, 'camera/image_raw', sensor)
         self._camera_infos = self.create_publisher(CameraInfo, 'camera/camera_info', sensor)
@@ -112,6 +113,7 @@ class SimNode(Node):
         self.get_logger().info(f'instruction: {instruction!r}')
 
     def _say(self) -> None:
+        self._said.append(self._instruction)
         self._instructions.publish(String(data=self._instruction))
 
     def _tick(self) -> None:
@@ -183,14 +185,18 @@ class SimNode(Node):
         if message.instruction != self._instruction:
             return (
                 f'it follows {message.instruction!r}, while {self._instruction!r} is asked; '
-                'publish what you want on the instruction topic of this node too'
+                'say again what you want, so that both hear it (ros2 topic pub -w 2)'
             )
         return why_impossible(message)
 
     def _on_instruction(self, message: String) -> None:
         # As the policy node has it: the last one said counts, and a blank one stops.
+        if message.data in self._said:  # our own comes back; any before it were lost
+            while self._said.popleft() != message.data:
+                pass
+            return
         instruction, goal = message.data if message.data.strip() else '', None
-        if instruction == self._instruction:  # such as our own, which comes back
+        if instruction == self._instruction:
             return
         if instruction:
             try:
@@ -198,6 +204,8 @@ class SimNode(Node):
             except InputError as error:
                 self.get_logger().warning(f'success will not be known: {error}')
         self._ask(instruction, goal)
+        # Who spoke may have reached us alone: `ros2 topic pub --once` waits for one subscriber.
+        self._listeners = 0
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
         try:
