@@ -24,7 +24,10 @@ from trt_openvla_ros.training.vocabulary import BINS
 
 _PEAK = 8e-4  # learning rate
 _LOOKING = 1  # layer; the one before it gathers the words
-_BLUR = 1.5  # [bins or px] of a number's target
+# Of a number's target: about as far as it can be told from a picture of this size. Were actions'
+# narrower, the frequent ones (none, and as far as one may) would win over those in between.
+_ACTION_BLUR = 20.0  # [bins]
+_PIXEL_BLUR = 2.0  # [px]
 
 
 class Student(nn.Module):
@@ -93,24 +96,24 @@ class Student(nn.Module):
         return scores[:, 0].float().log_softmax(-1)
 
 
-def numbers_of(tokenizer: Tokenizer) -> list[range]:
-    """List the runs of ids that stand for consecutive numbers."""
+def numbers_of(tokenizer: Tokenizer) -> list[tuple[range, float]]:
+    """List the runs of ids that stand for consecutive numbers, and how wide a target is there."""
     last = tokenizer.vocab_size
-    runs = [range(last - BINS, last)]
+    runs = [(range(last - BINS, last), _ACTION_BLUR)]
     for start in ('\u2581', '\u2581['):
         first = tokenizer.piece_id(f'{start}0')
         ids = [tokenizer.piece_id(f'{start}{number}') for number in range(256)]
         if ids == list(range(first, first + 256)):
-            runs.append(range(first, first + 256))
+            runs.append((range(first, first + 256), _PIXEL_BLUR))
     return runs
 
 
-def blurred_targets(rows: int, runs: list[range]) -> torch.Tensor:
+def blurred_targets(rows: int, runs: list[tuple[range, float]]) -> torch.Tensor:
     """Give the target distribution [rows, rows] of every token."""
     target = torch.eye(rows)
-    for run in runs:
+    for run, blur in runs:
         place = torch.arange(len(run), dtype=torch.float32)
-        near = torch.exp(-0.5 * ((place[:, None] - place) / _BLUR) ** 2)
+        near = torch.exp(-0.5 * ((place[:, None] - place) / blur) ** 2)
         target[run.start : run.stop, run.start : run.stop] = near / near.sum(1, keepdim=True)
     return target
 
