@@ -145,14 +145,15 @@ def train_language(
     """
     device = next(student.parameters()).device
     runs = numbers_of(teacher.tokenizer)
-    targets = blurred_targets(student.llama.config.vocab_size, runs).to(device)
+    rows = student.llama.config.vocab_size
+    targets = torch.cat([blurred_targets(rows, runs), torch.eye(rows)]).to(device)
 
     def losses_of(step: int) -> dict[str, torch.Tensor]:
         lesson = teacher.lesson(step, *batch).to(device)
         with autocast(device):
             logits, facts, looks = student(features[lesson.pictures].to(device), lesson)
         return {
-            'words': F.cross_entropy(logits.float(), targets[lesson.labels]),
+            'words': F.cross_entropy(logits.float(), targets[lesson.labels + rows * lesson.exact]),
             'where': F.smooth_l1_loss(facts.float(), lesson.facts, beta=0.1),
             'look': looking_loss(looks, lesson),
         }

@@ -27,6 +27,7 @@ FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
 # A push has four directions and would otherwise be four of six goals.
 _KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+_EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
 _SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
 _MENTION = re.compile(
     rf'(?P<colour>{"|".join(COLOURS)}) (?P<noun>{"|".join(_SHAPE_OF)})\b'
@@ -45,6 +46,7 @@ class Lesson:
         segments: [B, L] int64: 0 prefix, 1 and up the goals, -1 padding.
         rows, columns: [M] int64, where in ids the answers' tokens are predicted from.
         labels: [M] int64, those tokens.
+        exact: [M] bool, whether only that very token is right, although it is a number.
         facts: [M, FACTS] float32, what the hidden state there should tell; scaled to about 1.
         mention_rows, mention_columns: [K] int64, where in ids an object is being talked about.
         named: [K] int64 index into LOOKS, that object.
@@ -58,6 +60,7 @@ class Lesson:
     rows: torch.Tensor
     columns: torch.Tensor
     labels: torch.Tensor
+    exact: torch.Tensor
     facts: torch.Tensor
     mention_rows: torch.Tensor
     mention_columns: torch.Tensor
@@ -116,8 +119,10 @@ class Teacher:
                 example = self._example(state, rng)
                 # Where a token is predicted from is one before where it stands.
                 start = len(ids) + len(example.prompt) - 1
+                # Rotation and gripper have few values, and the model reads them again itself.
+                loose = len(example.answer) - _EXACT
                 answers += [
-                    (row, start + i, label, example.facts)
+                    (row, start + i, label, i >= loose, example.facts)
                     for i, label in enumerate(example.answer)
                 ]
                 mentions += [(row, len(ids) + at, look) for at, look in example.mentions]
