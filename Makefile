@@ -18,7 +18,7 @@ demo: build  ## tell a simulated robot what to do, and draw demo.gif
 evaluate: build  ## measure how often the small checkpoints obey: EPISODES=100 OUT=build
 	@$(overlay) && python tools/evaluate.py --episodes $(or $(EPISODES),100) --out $(or $(OUT),build)
 
-train: build  ## make models/tiny_openvla and models/tiny_ecot anew, from nothing
+train: build  ## train models/tiny_openvla and models/tiny_ecot anew, from nothing
 	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/train_tiny
 
 test: build  ## run every test
