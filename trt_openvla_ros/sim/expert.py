@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from trt_openvla_ros.sim.goals import DIRECTIONS, Goal
+from trt_openvla_ros.sim.scene import FIST
 from trt_openvla_ros.sim.world import HOVER, MAX_STEP, RADIUS, State, Thing
 
 GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
-_BEHIND = 0.058  # [m] from an object's centre to where a push begins
+_BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to where a push begins
 _FAST = MAX_STEP
 
 
@@ -74,7 +75,7 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
     hand, thing = state.hand, target_of(state, goal)
     x, y, z = thing.position
     away = np.linalg.norm((x - hand.position[0], y - hand.position[1]))
-    between = away < 0.02 and abs(z - hand.position[2]) < 0.02
+    between = away < 0.022 and abs(z - hand.position[2]) < 0.022
     if hand.opening < 0.9:
         # The object is between the fingers: up; it is not: open them and begin again.
         if between and hand.opening < 0.75:
@@ -95,7 +96,7 @@ def _push(state: State, goal: Goal) -> np.ndarray:
     if hand.opening > 0.3 and hand.position[2] < HOVER - 0.03:
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
     behind = along < -RADIUS * 0.8
-    if low and behind and np.linalg.norm(across) < 0.02 and along > -0.1:
+    if low and behind and np.linalg.norm(across) < 0.025 and along > -0.11:
         step = _towards(state, np.array([0, 0, GRASP]), 0.0)
         step[:2] = 0.9 * _FAST * unit - np.clip(across, -_FAST, _FAST)
         return step

@@ -3,7 +3,9 @@
 The task is made to be learnable by a model of a few million parameters at 112 pixels: objects of
 about 5 cm that differ in colour and shape, a hand that keeps upright, a spot of light below it (as
 of a laser pointer in the palm) that shows from one camera where over the table it is, and control
-at 5 Hz.
+at 5 Hz. The gripper helps too: open, it passes over things without touching; closing, it gets hold
+of what is within 3 cm along each axis and draws it in; closed, it pushes with a flat fist that is
+wider than what is drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.sim.goals import COLOURS, DIRECTIONS, Goal, SHAPES
 from trt_openvla_ros.sim.scene import (
+    HOLD,
     IMAGE_SIZE,
     OPEN,
     RADIUS,
@@ -32,9 +35,10 @@ MAX_STEP = 0.04  # [m] the hand moves no further along an axis in one control st
 HAND_LOW, HAND_HIGH = np.array([-0.20, -0.24, 0.015]), np.array([0.20, 0.24, 0.22])
 TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
 HOVER = 0.12  # [m] height of the fingertips' centre when travelling
-LIFTED = 0.06  # [m] an object's centre above this was picked up
+LIFTED = 0.045  # [m] an object's centre above this was picked up
 REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
 PUSHED = 0.06  # [m] displacement along the direction that counts
+GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
 _SPACING = 0.085  # [m] least distance between two objects
 _LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
 
@@ -117,7 +121,9 @@ class World:
             joint.qpos[:] = (*spot, RADIUS, 1, 0, 0, 0)
         hand = rng.uniform((-0.12, -0.18, 0.10), (0.12, 0.18, 0.18))
         self._place_hand(hand, 1.0)
-        self._target, self._rotation, self._opening = hand, np.zeros(3), 1.0
+        self._target, self._rotation = hand, np.zeros(3)
+        self._closed, self._held = False, ''
+        self._grip(True)
         self._settle(10)
         self._start = {thing.name: thing.position for thing in self.things}
         self._reached: set[Goal] = set()
@@ -161,14 +167,40 @@ class World:
         move = np.clip(action[:3], -MAX_STEP, MAX_STEP)
         self._target = np.clip(start + move, HAND_LOW, HAND_HIGH)
         self._rotation = np.clip(self._rotation + action[3:6], -np.pi, np.pi)
-        self._opening = 1.0 if action[6] > 0.5 else 0.0
-        self._data.ctrl[:] = OPEN if self._opening else 0.0
+        self._grip(action[6] > 0.5)
         self._mujoco.mju_euler2Quat(self._data.mocap_quat[0], self._rotation, 'xyz')
         # Most of the period for the way, the rest to come to rest.
         for part in range(1, 9):
             self._data.mocap_pos[0] = start + (self._target - start) * min(1.0, part / 6)
             self._settle(SUBSTEPS // 8)
         self._note_success()
+
+    def _grip(self, opens: bool) -> None:
+        """Open, close around nothing, or close around what is within reach and hold it."""
+        if opens:
+            self._held = ''
+        elif not self._closed:
+            hand = self.hand.position
+            near = [
+                thing.name
+                for thing in self.things
+                if np.abs(thing.position - hand).max() < GRIP_REACH
+            ]
+            self._held = near[0] if near else ''
+        self._closed = not opens
+        width = OPEN if opens else HOLD if self._held else 0.0
+        self._data.ctrl[:] = width
+        for name in self._names:
+            self._data.eq_active[self._model.equality(name).id] = name == self._held
+        # An open hand passes over things without touching, and one that holds touches nothing
+        # else, so that a centimetre beside the middle is near enough.
+        touches = int(self._closed and not self._held)
+        fist, hand = self._model.geom('fist'), self._model.body('hand')
+        # MuJoCo remembers for each body too whether anything of it can touch.
+        for bits in (fist.contype, fist.conaffinity):
+            bits[:] = touches
+        for bits in (self._model.body_contype, self._model.body_conaffinity):
+            bits[hand.id] = touches
 
     def _note_success(self) -> None:
         hand = self.hand
