@@ -117,6 +117,17 @@ class Artifact:
         _log.info('%s: done in %.1f s', stage, time.monotonic() - began)
         return facts
 
+    def refuse(self, source: Path) -> None:
+        """Refuse to write over the checkpoint that is read.
+
+        Raises:
+            ArtifactError: The artifact is that directory, or lies in it.
+        """
+        if self.path.resolve().is_relative_to(source.resolve()):
+            raise ArtifactError(
+                f'artifact {self.path} is in the checkpoint {source}; set it to another directory'
+            )
+
     def facts(self, stage: str) -> dict[str, Any]:
         """Give the facts of a stage that ran.
 
