@@ -31,10 +31,9 @@ def main(command: str) -> None:
 
     Exits with 1 and a sentence where it cannot be done, and 130 where it was interrupted.
     """
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
-    # Libraries log what is theirs at this level too.
-    for name in ('httpx', 'onnxscript', 'onnx_ir', 'torch.onnx', 'timm'):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(format='%(message)s', stream=sys.stderr)
+    logging.getLogger('trt_openvla_ros').setLevel(logging.INFO)
+    logging.getLogger('OpenGL').setLevel(logging.ERROR)
     arguments = sys.argv[1:]
     if {'-h', '--help'} & set(arguments):
         print(_help(command))

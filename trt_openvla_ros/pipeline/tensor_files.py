@@ -18,7 +18,10 @@ from tqdm import tqdm
 from trt_openvla_ros.errors import ConfigError
 
 # Bytes of one element, by the name in the header.
-_ITEM = {'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'I64': 8, 'I32': 4, 'I8': 1, 'U8': 1, 'BOOL': 1}
+_ITEM = {
+    **{'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'F8_E4M3': 1, 'F8_E5M2': 1},
+    **{'I64': 8, 'I32': 4, 'I16': 2, 'I8': 1, 'U8': 1, 'BOOL': 1},
+}
 _CHUNK = 1 << 24
 _MOST_HEADER = 100_000_000  # as the format's own library allows
 
@@ -77,7 +80,7 @@ def stored_tensors(path: Path) -> dict[str, Piece]:
             )
         if entry['dtype'] not in _ITEM:
             raise ConfigError(
-                f'{path}: {name} is stored as {entry["dtype"]}; an unquantised one is needed'
+                f'{path}: {name} is of the unknown dtype {entry["dtype"]}; write it again in another'
             )
         piece = Piece(entry['dtype'], tuple(entry['shape']), _range(path, begin, end - first))
         if piece.size != end - first:
