@@ -117,6 +117,7 @@ def write_artifact(checkpoint: Checkpoint, directory: Path, name: str) -> Path:
     torch.manual_seed(0)
     embeddings = torch.randn(8, 64, checkpoint.llm.hidden_size)
     quantise(llama(checkpoint), name, embeddings, directory / layout.TRTLLM_CHECKPOINT)
-    manifest = {'stages': {'save_backbone': {}, 'quantize': {}}}
+    done = {'outputs': {}, 'facts': {}}
+    manifest = {'stages': {'save_backbone': done, 'quantize': done}}
     (directory / layout.MANIFEST).write_text(json.dumps(manifest))
     return directory

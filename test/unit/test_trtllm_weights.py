@@ -94,7 +94,7 @@ def test_every_product_equals_modelopts(case):
 def test_logits_equal_modelopts(case):
     """Measured: bf16, int4_awq and int8_sq differ by at most 2e-5 in logits of up to 7.
 
-    FP8 differs by 0.002 to 0.007 rms, where quantisation itself makes 0.25 to 0.41: a difference of one
+    FP8 differs by 0.002 to 0.007 rms, where quantisation makes 0.25 to 0.41: a difference of one
     ulp puts an activation near the middle of two FP8 numbers onto the other one, and all that
     follows differs by a step of FP8. Products of the same inputs do not differ (above).
     """
