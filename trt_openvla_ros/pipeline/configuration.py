@@ -18,6 +18,7 @@ from trt_openvla_ros.pipeline.settings import (
     setting,
     unknown,
 )
+from trt_openvla_ros.policy import MAX_NEW_TOKENS
 from trt_openvla_ros.prompt import PROMPT_STYLES
 
 STAGES = ('save_backbone', 'quantize', 'build_engine', 'verify')
@@ -41,6 +42,9 @@ class Config:
     )
     device: str = setting(
         '', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'
+    )
+    max_new_tokens: int = setting(
+        MAX_NEW_TOKENS, 'Most tokens an answer with reasoning may have.', low=1, high=8192
     )
     stages: tuple[str, ...] = setting(
         STAGES, 'What the command pipeline runs, always in this order.', choices=STAGES

@@ -65,7 +65,7 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
     return artifact.make(
         'save_backbone',
         settings=asdict(settings),
-        inputs=_inputs(checkpoint),
+        inputs=source_files(checkpoint),
         # The graph holds the vision weights again, and a float32 copy for the check.
         disk=parts.size + 4 * parts.vision_size + _SPARE,
         work=lambda directory: _write(directory, checkpoint, parts, settings),
@@ -106,8 +106,8 @@ class _Parts:
         self.size = self.vision_size + sum(piece.size for piece in language.values())
 
 
-def _inputs(checkpoint: Checkpoint) -> dict[str, Path]:
-    """What the stage reads: weights and the small files beside them."""
+def source_files(checkpoint: Checkpoint) -> dict[str, Path]:
+    """The files of a checkpoint that matter, by name: weights and the small ones beside them."""
     files = {str(file.relative_to(checkpoint.path)): file for file, _ in checkpoint.shards}
     for file in checkpoint.path.iterdir():
         if file.is_file() and file.suffix in ('.json', '.model') and file.name != MANIFEST:

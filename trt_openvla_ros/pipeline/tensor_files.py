@@ -80,7 +80,7 @@ def stored_tensors(path: Path) -> dict[str, Piece]:
             )
         if entry['dtype'] not in _ITEM:
             raise ConfigError(
-                f'{path}: {name} is of the unknown dtype {entry["dtype"]}; write it again in another'
+                f'{path}: {name} is of the unknown dtype {entry["dtype"]}; store it in another'
             )
         piece = Piece(entry['dtype'], tuple(entry['shape']), _range(path, begin, end - first))
         if piece.size != end - first:
