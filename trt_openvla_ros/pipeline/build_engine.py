@@ -185,7 +185,7 @@ def _require(settings: Settings) -> dict[str, Any]:
         missing.append('an NVIDIA GPU that torch sees')
     if machine is None or missing:
         raise EngineError(
-            f'engines cannot be built here, for want of {" and ".join(missing)}; on the robot, '
+            f'engines cannot be built here, for want of {", ".join(missing)}; on the robot, '
             f'from the root of the repository, the container has them: {_CONTAINER} '
             'ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE'
         )
