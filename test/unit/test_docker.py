@@ -31,8 +31,11 @@ def test_container_has_what_policy_and_pipeline_need():
     assert POLICY['ulimits'] == {'memlock': -1, 'stack': 67108864}
     (gpu,) = POLICY['deploy']['resources']['reservations']['devices']
     assert (gpu['driver'], gpu['capabilities']) == ('nvidia', ['gpu'])
-    places = {volume.split('}:')[1] for volume in POLICY['volumes']}
-    assert places == {'/models:ro', '/artifacts'}
+    home = re.search(r'^ENV HOME=(\S+)', DOCKERFILE, re.MULTILINE).group(1)
+    mounted = {volume.split('}:')[1].split(':')[0] for volume in POLICY['volumes']}
+    for file in (ROOT / 'config' / 'pipeline').glob('*.yaml'):
+        used = re.findall(r'^ +(?:artifact|folder): ~(/[a-z_]+)', file.read_text(), re.MULTILINE)
+        assert {home + place for place in used} <= mounted, file.name
     build = POLICY['build']
     context = (ROOT / 'docker' / build['context']).resolve()
     assert context == ROOT
