@@ -14,6 +14,8 @@ from trt_openvla_ros.pipeline.artifact import Artifact
 from trt_openvla_ros.pipeline.configuration import Config, read_configuration, STAGES
 from trt_openvla_ros.pipeline.settings import describe
 
+COMMANDS = ('pipeline', *STAGES, 'openvla_run')
+
 _USAGE = """\
 usage: {name} [--ros-args] --params-file FILE [-p NAME:=VALUE ...] [--NAME VALUE ...] [--force]
 

@@ -56,7 +56,9 @@ def read_section(kind: type[Section], values: Any, where: str = '') -> Section:
     for name, value in values.items():
         full = f'{where}.{name}' if where else str(name)
         if name not in known:
-            raise ConfigError(unknown(full, list_settings(kind, where)))
+            sections = [entry.name for entry in fields(kind) if section_of(entry)]
+            names = sections if isinstance(value, Mapping) else list_settings(kind, where)
+            raise ConfigError(unknown(full, names or list_settings(kind, where)))
         section = section_of(known[name])
         made[name] = (
             read_section(section, value, full) if section else _check(known[name], value, full)
