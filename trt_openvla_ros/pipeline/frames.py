@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -121,6 +122,10 @@ def _instruction_of(image: Path, instructions: dict[str, str]) -> str:
 
 def _simulated(count: int, first_seed: int, section: str) -> list[Frame]:
     """One frame of each scene, some steps on the way to one of its goals."""
+    with suppress(ImportError):
+        # Both bring an LLVM. Where Mesa's, which the simulation renders with, is loaded before
+        # triton's, which timm needs later, the process ends in a segmentation fault.
+        import triton  # noqa: F401
     try:
         from trt_openvla_ros.sim.expert import expert
         from trt_openvla_ros.sim.goals import goals_for, phrase
