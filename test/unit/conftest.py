@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from trt_openvla_ros.pipeline.command import run
+
 
 @pytest.fixture
 def trtllm_build(tmp_path, monkeypatch):
@@ -19,5 +21,20 @@ def trtllm_build(tmp_path, monkeypatch):
         monkeypatch.setenv('FLAGS_FILE', str(table))
         monkeypatch.setenv('RELEASE', release)
         return str(path)
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def split_artifact(golden_dir, tmp_path_factory):
+    """Give the artifact of save_backbone of a golden checkpoint, by name; to be read only."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp('artifacts') / f'{name} artifact'
+            words = ['--checkpoint', str(golden_dir / name), '--artifact', str(made[name])]
+            run('save_backbone', [*words, '--onnx-dtype', 'float32', '--device', 'cpu'])
+        return made[name]
 
     return make

@@ -143,6 +143,9 @@ def copy_tokenizer(checkpoint: Checkpoint, directory: Path) -> None:
     config = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
     config.pop('auto_map', None)
     config.pop('processor_class', None)
+    if not (directory / 'tokenizer.model').is_file():
+        # It makes transformers build the fast tokenizer from that file, and tokenizer.json has it.
+        config.pop('add_prefix_space', None)
     # Without these, transformers 5 leaves <s> out where there is only tokenizer.model.
     config.setdefault('tokenizer_class', 'LlamaTokenizer')
     config.setdefault('add_bos_token', True)

@@ -103,7 +103,13 @@ def _compare_tokenizers(checkpoint: Checkpoint, backbone: Path) -> list[int]:
     from transformers import AutoTokenizer
 
     ids = Tokenizer(checkpoint.path).encode(_TEXT)
-    theirs = AutoTokenizer.from_pretrained(backbone)(_TEXT)['input_ids']
+    try:
+        theirs = AutoTokenizer.from_pretrained(backbone)(_TEXT)['input_ids']
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f'test_load: AutoTokenizer cannot read {backbone.name}: {error}; copy the tokenizer '
+            f'of the base model into {checkpoint.path}'
+        ) from error
     if list(theirs) != ids:
         raise ArtifactError(
             f'test_load: AutoTokenizer reads {backbone.name} as another tokenizer: {theirs} '
