@@ -7,6 +7,9 @@ import subprocess
 
 import pytest
 
+from trt_openvla_ros.pipeline.configuration import Config, STAGES
+from trt_openvla_ros.pipeline.settings import list_settings
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
 
@@ -58,8 +61,18 @@ def test_launch_arguments_are_those_of_the_launch_file():
     }
     documented = {n.strip('`'): (d.strip('`'), text) for n, d, text in rows('argument')}
     assert documented == arguments
-    used = set(re.findall(r'(\w+):=', blocks('bash')))
+    used = set(re.findall(r'(?<![\w.])(\w+):=', blocks('bash')))
     assert used <= set(arguments)
+
+
+def test_settings_of_the_pipeline_exist():
+    known = list_settings(Config)
+    assert set(re.findall(r'-p (\w+\.\w+):=', blocks('bash'))) <= set(known)
+    stages = {name.split('.')[0] for name in known if '.' in name}
+    for name in re.findall(r'`(\w+\.\w+)`', README):
+        if name.split('.')[0] in stages:
+            assert name in known
+    assert {row[0].strip('`') for row in rows('stage')} == set(STAGES)
 
 
 @pytest.mark.parametrize('name', ['policy.launch.py'])

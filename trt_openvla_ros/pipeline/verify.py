@@ -203,10 +203,10 @@ def judge(measured: dict[str, Any], settings: Settings) -> list[str]:
             limit, unit = settings.max_gripper_error, 'of the gripper'
         if not error['mean'] <= limit:
             failures.append(f'{axis} is off by {error["mean"]:.3g} {unit} (at most {limit:g})')
-    for name in ('logits', 'vision'):
+    for name, text in (('logits', 'logits'), ('vision', 'image embeddings')):
         error, limit = measured[f'{name}_error'], getattr(settings, f'max_{name}_error')
         if not error <= limit:
-            failures.append(f'{name} are off by {error:.2g} of their length (at most {limit:g})')
+            failures.append(f'{text} are off by {error:.2g} of their length (at most {limit:g})')
     return failures
 
 
