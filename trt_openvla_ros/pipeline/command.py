@@ -6,6 +6,7 @@ from importlib import import_module
 import json
 import logging
 from pathlib import Path
+import signal
 import sys
 from typing import Any
 
@@ -31,7 +32,7 @@ settings:
 def main(command: str) -> None:
     """Run a stage by its name, or 'pipeline', with the arguments of this process.
 
-    Exits with 1 and a sentence where it cannot be done, and 130 where it was interrupted.
+    Exits with 1 and a sentence where it cannot be done, with 130 or 143 where it was stopped.
     """
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
     logging.getLogger('trt_openvla_ros').setLevel(logging.INFO)
@@ -40,6 +41,8 @@ def main(command: str) -> None:
     if {'-h', '--help'} & set(arguments):
         print(_help(command))
         return
+    # So that what a container's stop interrupts is cleaned up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     force = '--force' in arguments
     try:
         run(command, [word for word in arguments if word != '--force'], force)
