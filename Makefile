@@ -3,7 +3,7 @@ SHELL := /bin/bash
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
 
-.PHONY: help build demo evaluate train test lint bench clean
+.PHONY: help build demo evaluate train test lint bench pipeline agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -26,10 +26,17 @@ test: build  ## run every test
 
 lint:  ## check style
 	@$(env) && ruff check . && ruff format --check .
+	@! command -v hadolint >/dev/null || hadolint docker/Dockerfile
 
 bench: build  ## compare the policy with transformers, and measure the node's overhead
 	@$(overlay) && python tools/bench_policy.py $(if $(JSON),--json $(JSON)/policy.json)
 	@$(overlay) && python tools/bench_node.py $(if $(JSON),--json $(JSON)/node.json)
+
+pipeline: build  ## take a small checkpoint through the pipeline, up to where TensorRT is needed
+	@$(overlay) && scripts/pipeline --ros-args --params-file config/pipeline/tiny.yaml $(PIPELINE)
+
+agreement: build  ## compare the actions of a checkpoint with those of its quantised formats
+	@$(overlay) && python tools/agreement.py $(AGREEMENT) $(if $(JSON),--json $(JSON)/agreement.json)
 
 clean:  ## remove what build made
 	rm -rf build install log

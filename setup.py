@@ -26,4 +26,15 @@ setup(
         'torch>=2.4',
         'torchvision>=0.19',
     ],
+    extras_require={
+        'pipeline': [
+            'nvidia-modelopt[hf]>=0.33',
+            'onnx',
+            'onnxruntime',
+            'onnxscript',
+            'pyyaml',
+            'tqdm',
+            'transformers>=4.40',
+        ],
+    },
 )

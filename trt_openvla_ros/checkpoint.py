@@ -1,4 +1,4 @@
-"""A checkpoint directory in the released Hugging Face layout: its configuration and tensors."""
+"""A checkpoint in the released Hugging Face layout, or an artifact: configuration and tensors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.layout import (
+    LLM_BACKBONE,
+    PROJECTOR,
+    read_manifest,
+    TRTLLM_CHECKPOINT,
+    VISION,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -221,31 +228,46 @@ class Checkpoint:
 
         shard = None
         try:
-            for shard in self._shards:
+            for shard, lost in self.shards:
                 with safe_open(shard, framework='pt') as file:
-                    for name in file.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
+                    for key in file.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
+                        name = lost + key
                         if name.startswith(prefix):
-                            yield name[len(prefix) :], file.get_tensor(name)
+                            yield name[len(prefix) :], file.get_tensor(key)
         except (SafetensorError, OSError) as error:
             raise ConfigError(
                 f'{shard} cannot be read: {error}; after a clone, `git lfs pull` brings it'
             ) from error
 
     @cached_property
-    def _shards(self) -> list[Path]:
-        index = self.path / 'model.safetensors.index.json'
-        if index.is_file():
-            names = sorted(set(_read_json(index)['weight_map'].values()))
+    def trtllm_path(self) -> Path | None:
+        """The TensorRT-LLM checkpoint of an artifact; None where no stage quantize wrote one."""
+        stages = (read_manifest(self.path) or {'stages': {}})['stages']
+        return self.path / TRTLLM_CHECKPOINT if 'quantize' in stages else None
+
+    @cached_property
+    def shards(self) -> list[tuple[Path, str]]:
+        """Files with tensors, and what the names in them lost from their beginning."""
+        if read_manifest(self.path) is None:
+            shards = [(shard, '') for shard in _list_shards(self.path)]
         else:
-            names = ['model.safetensors']
-        shards = [self.path / name for name in names]
-        missing = [shard.name for shard in shards if not shard.is_file()]
+            shards = [(self.path / VISION, ''), (self.path / PROJECTOR, '')]
+            backbone = self.path / LLM_BACKBONE
+            shards += [(shard, 'language_model.') for shard in _list_shards(backbone)]
+        missing = [str(s.relative_to(self.path)) for s, _ in shards if not s.is_file()]
         if missing:
             raise ConfigError(
                 f'{self.path} lacks {", ".join(missing)}; weights are read from safetensors only '
                 '(pickled .bin and .pt files are refused, because loading them runs code)'
             )
         return shards
+
+
+def _list_shards(directory: Path) -> list[Path]:
+    index = directory / 'model.safetensors.index.json'
+    if not index.is_file():
+        return [directory / 'model.safetensors']
+    return [directory / name for name in sorted(set(_read_json(index)['weight_map'].values()))]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,10 @@ class ConfigError(PolicyError):
     """A checkpoint, parameter or file is missing or says something impossible."""
 
 
+class ArtifactError(PolicyError):
+    """An artifact cannot be written, or does not hold what its manifest says."""
+
+
 class InputError(PolicyError):
     """An image or instruction that the policy cannot use."""
 

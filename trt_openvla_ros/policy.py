@@ -83,10 +83,11 @@ class Policy:
         max_new_tokens: int = MAX_NEW_TOKENS,
         constrain: bool = True,
     ) -> Policy:
-        """Load a checkpoint in the released Hugging Face layout.
+        """Load a checkpoint in the released Hugging Face layout, or an artifact of the pipeline.
 
         Args:
-            path: Directory ('~' is your home), or a Hub id where a network exists.
+            path: Directory ('~' is your home), or a Hub id where a network exists. Of an
+                artifact the quantised language model is used.
             unnorm_key: Data set whose statistics turn bins into units; may be left out when
                 the checkpoint has one.
             engine: Backend; 'torch'.

@@ -7,6 +7,9 @@ import subprocess
 
 import pytest
 
+from trt_openvla_ros.pipeline.configuration import Config, STAGES
+from trt_openvla_ros.pipeline.settings import list_settings
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()
 
@@ -60,7 +63,7 @@ def launch_arguments(file: str, default_of_other: str) -> dict[str, tuple[str, s
 
 
 def test_launch_arguments_are_those_of_the_launch_files():
-    used = set(re.findall(r'(\w+):=', blocks('bash')))
+    used = set(re.findall(r'(?<![\w.])(\w+):=', blocks('bash')))
     for heading, file, default in (
         ('argument', 'policy.launch.py', 'config/policy.yaml'),
         ('demo argument', 'demo.launch.py', 'models/tiny_openvla'),
@@ -70,6 +73,16 @@ def test_launch_arguments_are_those_of_the_launch_files():
         assert documented == arguments
         used -= set(arguments)
     assert not used
+
+
+def test_settings_of_the_pipeline_exist():
+    known = list_settings(Config)
+    assert set(re.findall(r'-p (\w+\.\w+):=', blocks('bash'))) <= set(known)
+    stages = {name.split('.')[0] for name in known if '.' in name}
+    for name in re.findall(r'`(\w+\.\w+)`', README):
+        if name.split('.')[0] in stages:
+            assert name in known
+    assert {row[0].strip('`') for row in rows('stage')} == set(STAGES)
 
 
 @pytest.mark.parametrize('name', ['policy.launch.py', 'demo.launch.py'])

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.base import Decoding, Generation
+from trt_openvla_ros.engines.llama_weights import LlamaWeights, read_hugging_face
 from trt_openvla_ros.engines.torch_llama import DecoderLayer, rotary_table
-from trt_openvla_ros.errors import ConfigError, InputError, OutputError
+from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+from trt_openvla_ros.engines.trtllm_weights import read_trtllm
+from trt_openvla_ros.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoint import Checkpoint
@@ -29,71 +32,35 @@ _WINDOW = 256
 class TorchLanguage:
     """Language engine in PyTorch. Not safe for calls from two threads at once."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, source: Checkpoint | TrtllmCheckpoint, device: torch.device, dtype: torch.dtype
+    ) -> None:
         """Load the language model.
+
+        Args:
+            source: A checkpoint; of an artifact its TensorRT-LLM checkpoint is read. Or such a
+                TensorRT-LLM checkpoint by itself.
+            device: Where it computes.
+            dtype: Of what is not quantised, and of the states between layers.
 
         Raises:
             ConfigError: Weights are missing or of another shape than config.json says.
         """
-        self.config = checkpoint.llm
-        weights = {
-            name: tensor.to(device, dtype)
-            for name, tensor in checkpoint.tensors('language_model.')
-        }
+        if isinstance(source, TrtllmCheckpoint):
+            config, weights = source.llm, read_trtllm(source, device, dtype)
+        elif source.trtllm_path is None:
+            config, weights = source.llm, read_hugging_face(source, device, dtype)
+        else:
+            quantised = TrtllmCheckpoint.open(source.trtllm_path, expected=source.llm)
+            config, weights = quantised.llm, read_trtllm(quantised, device, dtype)
+        self.config = config
         self._assemble(weights, device, dtype)
 
     @torch.inference_mode()
-    def _assemble(
-        self, weights: dict[str, torch.Tensor], device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def _assemble(self, weights: LlamaWeights, device: torch.device, dtype: torch.dtype) -> None:
         c = self.config
-        heads, kv = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
-
-        def take(name: str, *shape: int) -> torch.Tensor:
-            tensor = weights.pop(name, None)
-            if tensor is None or tuple(tensor.shape) != shape:
-                found = 'missing' if tensor is None else f'of shape {tuple(tensor.shape)}'
-                raise ConfigError(f'language_model.{name} is {found}; config.json says {shape}')
-            return tensor
-
-        self.embedding = take('model.embed_tokens.weight', c.vocab_size, c.hidden_size)
-        self.layers = []
-        for index in range(c.num_layers):
-            at = f'model.layers.{index}.'
-            qkv = [
-                take(f'{at}self_attn.q_proj.weight', heads, c.hidden_size),
-                take(f'{at}self_attn.k_proj.weight', kv, c.hidden_size),
-                take(f'{at}self_attn.v_proj.weight', kv, c.hidden_size),
-            ]
-            gate_up = [
-                take(f'{at}mlp.{name}_proj.weight', c.intermediate_size, c.hidden_size)
-                for name in ('gate', 'up')
-            ]
-            self.layers.append(
-                DecoderLayer(
-                    c,
-                    input_norm=take(f'{at}input_layernorm.weight', c.hidden_size),
-                    # One matrix instead of three: fewer kernels, and the same numbers.
-                    qkv=torch.cat(qkv),
-                    out=take(f'{at}self_attn.o_proj.weight', c.hidden_size, heads),
-                    mlp_norm=take(f'{at}post_attention_layernorm.weight', c.hidden_size),
-                    gate_up=torch.cat(gate_up),
-                    down=take(f'{at}mlp.down_proj.weight', c.hidden_size, c.intermediate_size),
-                )
-            )
-        self.norm = take('model.norm.weight', c.hidden_size)
-        self.head = (
-            self.embedding
-            if c.tie_word_embeddings
-            else take('lm_head.weight', c.vocab_size, c.hidden_size)
-        )
-        weights.pop('lm_head.weight', None)  # stored twice where embeddings are tied
-        unread = [name for name in weights if not name.endswith('rotary_emb.inv_freq')]
-        if unread:
-            raise ConfigError(
-                f'language_model.{unread[0]} (and {len(unread) - 1} more) has no place in the '
-                f'Llama of {c.num_layers} layers that config.json describes'
-            )
+        self.embedding, self.norm, self.head = weights.embedding, weights.norm, weights.head
+        self.layers = [DecoderLayer(c, layer) for layer in weights.layers]
         shape = (c.num_layers, 2, 1, c.num_kv_heads, c.max_positions, c.head_dim)
         self.cache = torch.zeros(shape, device=device, dtype=dtype)
         for layer, (keys, values) in zip(self.layers, self.cache, strict=True):

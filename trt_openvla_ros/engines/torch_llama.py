@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from trt_openvla_ros.engines.linears import through_e4m3
+
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoint import LlamaConfig
+    from trt_openvla_ros.engines.llama_weights import LayerWeights
 
 
 class DecoderLayer:
@@ -25,8 +28,8 @@ class DecoderLayer:
     keys: torch.Tensor
     values: torch.Tensor
 
-    def __init__(self, config: LlamaConfig, **weights: torch.Tensor) -> None:
-        """Hold the weights: input_norm, qkv, out, mlp_norm, gate_up, down."""
+    def __init__(self, config: LlamaConfig, weights: LayerWeights) -> None:
+        """Hold the weights."""
         self.config = config
         self.weights = weights
 
@@ -53,10 +56,13 @@ class DecoderLayer:
             [keep, D].
         """
         c, w = self.config, self.weights
-        qkv = F.linear(self._normalise(hidden, 'input_norm'), w['qkv'])
+        qkv = w.qkv(self._normalise(hidden, w.input_norm))
         qkv = qkv.view(1, len(hidden), -1, c.head_dim).transpose(1, 2)
         turned, value = qkv.split([c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
         query, key = _rotate(turned, rotation).split([c.num_heads, c.num_kv_heads], dim=1)
+        if w.cache_scale is not None:
+            # The cache holds what FP8 would give back, so nothing that reads it has to know.
+            key, value = (through_e4m3(part, w.cache_scale) for part in (key, value))
         self.keys.index_copy_(2, positions, key)
         self.values.index_copy_(2, positions, value)
         keys, values = self.keys[:, :, :window], self.values[:, :, :window]
@@ -70,12 +76,11 @@ class DecoderLayer:
             query, keys, values, attn_mask=mask, is_causal=mask is None and keep > 1
         )
         attended = attended.transpose(1, 2).reshape(keep, -1)
-        hidden = hidden + F.linear(attended, w['out'])
-        gate, up = F.linear(self._normalise(hidden, 'mlp_norm'), w['gate_up']).chunk(2, dim=-1)
-        return hidden + F.linear(F.silu(gate).mul_(up), w['down'])
+        hidden = hidden + w.out(attended)
+        gate, up = w.gate_up(self._normalise(hidden, w.mlp_norm)).chunk(2, dim=-1)
+        return hidden + w.down(F.silu(gate).mul_(up))
 
-    def _normalise(self, hidden: torch.Tensor, name: str) -> torch.Tensor:
-        weight = self.weights[name]
+    def _normalise(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, weight.shape, weight, self.config.rms_norm_eps)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.errors import ArtifactError, ConfigError
+from trt_openvla_ros.layout import failed_verification
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.policy import Policy
 
@@ -27,6 +29,7 @@ def load_policy(value: Callable[[str], Any]) -> Policy:
         raise ConfigError(
             "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
         )
+    _check_verified(value)
     policy = Policy.from_checkpoint(
         value('checkpoint'),
         value('unnorm_key') or None,
@@ -39,6 +42,15 @@ def load_policy(value: Callable[[str], Any]) -> Policy:
     )
     check_statistics(policy, policy.unnorm_key)
     return policy
+
+
+def _check_verified(value: Callable[[str], Any]) -> None:
+    failures = failed_verification(Path(value('checkpoint')).expanduser())
+    if failures and not value('allow_failed_verify'):
+        raise ArtifactError(
+            f'artifact {value("checkpoint")} failed its verification: {failures}; build it again, '
+            'or set the parameter allow_failed_verify to true'
+        )
 
 
 def check_statistics(policy: Policy, unnorm_key: str | None) -> None:

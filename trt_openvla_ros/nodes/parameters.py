@@ -75,6 +75,9 @@ SPECS: dict[str, Spec] = {
         MAX_NEW_TOKENS, 'Most tokens an answer with reasoning may have.', low=1, high=8192
     ),
     'constrain': Spec(True, 'Restrict tokens to the action range once the action began.'),
+    'allow_failed_verify': Spec(
+        False, 'Load an artifact of the pipeline even where its stage verify failed.'
+    ),
     'autostart': Spec(True, 'Configure and activate on start, without a lifecycle manager.'),
     'image_transport': Spec(
         'raw',

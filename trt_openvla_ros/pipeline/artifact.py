@@ -1,0 +1,244 @@
+"""The artifact: a directory that stages write into, each once, wholly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+import errno
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+import shutil
+import tempfile
+import time
+from typing import Any
+
+from trt_openvla_ros.errors import ArtifactError
+from trt_openvla_ros.layout import MANIFEST, read_manifest
+from trt_openvla_ros.pipeline.capacity import check_disk, gpu, package_version, versions
+from trt_openvla_ros.pipeline.hashes import files_below, Hashes
+
+_LOCK = '.lock'
+_PART = '.part-'  # what an interrupted stage had written; never read
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Artifact:
+    """An artifact that this process alone may write.
+
+    Attributes:
+        path: Its directory.
+        force: Stages that run even where nothing changed.
+    """
+
+    path: Path
+    force: tuple[str, ...] = ()
+    _manifest: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: str | Path, force: tuple[str, ...] = ()) -> Iterator[Artifact]:
+        """Lock an artifact, which is made where there is none, for the body of a with.
+
+        Raises:
+            ArtifactError: Another process writes it, or this one may not.
+        """
+        path = Path(path).expanduser().absolute()
+        with _sentence(path), _locked(path):
+            for part in path.glob(f'{_PART}*'):
+                _log.warning('removing %s, left by a run that was interrupted', part)
+                shutil.rmtree(part)
+            yield cls(path, force, read_manifest(path) or {'stages': {}, 'hashes': {}})
+
+    def make(
+        self,
+        stage: str,
+        *,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Path],
+        work: Callable[[Path], dict[str, Any]],
+        disk: int = 0,
+    ) -> dict[str, Any]:
+        """Run a stage, unless it ran before with the same settings on the same inputs.
+
+        Args:
+            stage: Its name.
+            settings: What changes its result; JSON types.
+            inputs: Files or directories that it reads, by a name that stays when they move.
+            work: Writes into the empty directory it is given and returns facts. What it wrote
+                then takes its place in the artifact, all together; nothing does where it raises.
+            disk: Bytes it will write, checked before.
+
+        Returns:
+            The facts, JSON types.
+
+        Raises:
+            ArtifactError: The artifact cannot be written.
+        """
+        hashes = Hashes(self._manifest.setdefault('hashes', {}))
+        key = {
+            # A pass through JSON, so that it equals what was read from there.
+            'settings': json.loads(json.dumps(dict(settings))),
+            'inputs': hashes.of(inputs),
+            'version': package_version(),
+        }
+        old = self._manifest['stages'].get(stage)
+        if old and stage not in self.force and self._holds(old, key, hashes):
+            _log.info('%s: nothing changed; skipped', stage)
+            return old['facts']
+        _log.info('%s ...', stage)
+        check_disk(self.path, disk)
+        start, began = datetime.now(timezone.utc), time.monotonic()
+        part = Path(tempfile.mkdtemp(prefix=f'{_PART}{stage}-', dir=self.path))
+        try:
+            # mkdtemp is for secrets; this is to be read by whoever may read the artifact.
+            part.chmod(0o777 & ~_umask())
+            with _sentence(self.path):
+                facts = json.loads(json.dumps(work(part)))
+                outputs = self._commit(stage, part, hashes)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._manifest['stages'][stage] = {
+            **key,
+            'outputs': outputs,
+            'facts': facts,
+            'versions': versions(),
+            'gpu': gpu(),
+            'started': start.isoformat(timespec='seconds'),
+            'seconds': round(time.monotonic() - began, 3),
+        }
+        self._save()
+        _log.info('%s: done in %.1f s', stage, time.monotonic() - began)
+        return facts
+
+    def refuse(self, source: Path) -> None:
+        """Refuse to write over the checkpoint that is read.
+
+        Raises:
+            ArtifactError: The artifact is that directory, or lies in it.
+        """
+        if self.path.resolve().is_relative_to(source.resolve()):
+            raise ArtifactError(
+                f'artifact {self.path} is in the checkpoint {source}; set it to another directory'
+            )
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """Give the facts of a stage that ran.
+
+        Raises:
+            ArtifactError: It did not run, or its files are gone.
+        """
+        record = self._manifest['stages'].get(stage)
+        missing = [name for name in (record or {}).get('outputs', {}) if not self._at(name)]
+        if record is None or missing:
+            why = f'lacks {missing[0]}' if missing else 'is not there yet'
+            raise ArtifactError(
+                f'the result of {stage} in {self.path} {why}; run the stage {stage} first'
+            )
+        return record['facts']
+
+    def _at(self, name: str) -> Path | None:
+        path = self.path / name
+        return path if path.is_file() else None
+
+    def _holds(self, old: dict[str, Any], key: dict[str, Any], hashes: Hashes) -> bool:
+        """Tell whether a record is of this key, and its files still are what it says."""
+        if any(old.get(name) != value for name, value in key.items()):
+            return False
+        outputs = {name: self._at(name) for name in old['outputs']}
+        return all(outputs.values()) and hashes.of(outputs) == old['outputs']
+
+    def _commit(self, stage: str, part: Path, hashes: Hashes) -> dict[str, str]:
+        """Put what was written in its place; give the hash of every file."""
+        names = [str(file.relative_to(part)) for file in files_below(part)]
+        # First, so that a record never describes files that are being replaced.
+        old = self._manifest['stages'].pop(stage, {'outputs': {}})
+        self._save()
+        for entry in {Path(name).parts[0] for name in (*old['outputs'], *names)}:
+            place = self.path / entry
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+            if (part / entry).exists():
+                (part / entry).rename(place)
+        return hashes.of({name: self.path / name for name in names})
+
+    def _save(self) -> None:
+        unfinished = self.path / f'{MANIFEST}.part'
+        with unfinished.open('w', encoding='utf-8') as file:
+            json.dump(self._manifest, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.path / MANIFEST)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the artifact's lock; a directory made for it goes where nothing was put into it."""
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / _LOCK).open('a+', encoding='ascii') as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise ArtifactError(
+                    f'{path} is being written by another run (process {lock.read() or "?"}); '
+                    'wait for it, or set artifact to another directory'
+                ) from None
+            # The holder before us may have removed the file between our open and our lock.
+            if not _is_file(lock.fileno(), path / _LOCK):
+                continue
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            try:
+                yield
+            finally:
+                (path / _LOCK).unlink()
+                if not any(path.iterdir()):
+                    path.rmdir()
+            return
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _sentence(path: Path) -> Iterator[None]:
+    """Say what the operating system's errors mean for the artifact."""
+    try:
+        yield
+    except OSError as error:
+        at = error.filename or path
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(
+                f'the disk of {path} is full; free some space, or set artifact to another disk'
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ArtifactError(
+                f'{at} cannot be written or read ({error.strerror}); change its permissions, or '
+                'set artifact to a directory of yours'
+            ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise ArtifactError(
+                f'artifact {path} cannot be a directory: {at} is a file; set another'
+            ) from error
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

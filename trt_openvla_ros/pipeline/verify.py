@@ -1,0 +1,272 @@
+"""Stage verify: every engine of the artifact against the original checkpoint, on fixed frames.
+
+The policy node refuses an artifact that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+import logging
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.engines import DTYPES, LANGUAGE_ENGINES
+from trt_openvla_ros.errors import ArtifactError, OutputError
+from trt_openvla_ros.layout import (
+    LANGUAGE_ENGINE,
+    LLM_BACKBONE,
+    PROJECTOR,
+    TRTLLM_CHECKPOINT,
+    VERIFICATION,
+    VISION,
+    VISION_ENGINE,
+    VISION_ONNX,
+)
+from trt_openvla_ros.pipeline.capacity import check_memory
+from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder
+from trt_openvla_ros.pipeline.save_backbone import source_files
+from trt_openvla_ros.pipeline.settings import FrameSettings, setting
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.pipeline.artifact import Artifact
+    from trt_openvla_ros.pipeline.comparison import Answer, Engines
+    from trt_openvla_ros.pipeline.configuration import Config
+
+# Scenes that neither training nor calibration nor evaluation uses.
+_FIRST_SEED = 3_000_000
+_SPARE = 2_000_000_000  # bytes beside the weights
+_ROTATIONS = ('roll', 'pitch', 'yaw')
+_TRANSLATIONS = ('x', 'y', 'z')
+_PARTS = (
+    LLM_BACKBONE,
+    VISION,
+    PROJECTOR,
+    VISION_ONNX,
+    f'{VISION_ONNX}.data',
+    TRTLLM_CHECKPOINT,
+    LANGUAGE_ENGINE,
+    VISION_ENGINE,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings(FrameSettings):
+    """What verify can be told: frames, precision and thresholds."""
+
+    dtype: str = setting(
+        '',
+        'Precision of torch; empty is bfloat16 on a GPU and float32 on the CPU.',
+        choices=('', *DTYPES),
+    )
+    min_token_agreement: float = setting(
+        0.8, 'Least part of generated tokens that are the same.', low=0.0, high=1.0
+    )
+    max_translation_error: float = setting(
+        0.002, 'Largest mean error along an axis [m].', low=0.0, high=1.0
+    )
+    max_rotation_error: float = setting(
+        0.01, 'Largest mean error about an axis [rad].', low=0.0, high=3.15
+    )
+    max_gripper_error: float = setting(
+        0.1, "Largest mean error of the gripper, in the data set's unit.", low=0.0, high=1e3
+    )
+    max_logits_error: float = setting(
+        0.1, 'Largest distance of first logits, as a part of their length.', low=0.0, high=10.0
+    )
+    max_vision_error: float = setting(
+        0.05,
+        'Largest distance of image embeddings, as a part of their length.',
+        low=0.0,
+        high=10.0,
+    )
+
+
+def run(config: Config, artifact: Artifact) -> dict[str, Any]:
+    """Compare, and record the verdict in the manifest.
+
+    Raises:
+        ArtifactError: An engine is too far from the original; recorded all the same.
+        ConfigError: There are no frames, or a setting does not fit.
+        EngineError: An engine cannot be used here.
+        OutputError: The original itself gives no actions on these frames.
+    """
+    artifact.facts('save_backbone')
+    checkpoint = Checkpoint.open(config.checkpoint)
+    files = {f'original/{name}': file for name, file in source_files(checkpoint).items()}
+    files |= {name: artifact.path / name for name in _PARTS if (artifact.path / name).exists()}
+    folder = frames_folder(config.verify, 'verify')
+    if folder:
+        files['frames'] = folder
+    facts = artifact.make(
+        'verify',
+        settings={
+            **asdict(config.verify),
+            # What is in it counts, and not where it lies.
+            'folder': bool(folder),
+            **{name: getattr(config, name) for name in ('device', 'unnorm_key', 'prompt_style')},
+            'max_new_tokens': config.max_new_tokens,
+        },
+        inputs=files,
+        work=lambda directory: _verify(directory, checkpoint, artifact.path, config),
+    )
+    if facts['failures']:
+        raise ArtifactError(
+            f'{artifact.path} is too far from {checkpoint.path}: {"; ".join(facts["failures"])}. '
+            'The policy node refuses it. Try another quantize.qformat, more calibration frames or '
+            'other thresholds in verify'
+        )
+    return facts
+
+
+def _verify(
+    directory: Path, checkpoint: Checkpoint, artifact: Path, config: Config
+) -> dict[str, Any]:
+    from trt_openvla_ros.engines.torch_language import TorchLanguage
+    from trt_openvla_ros.engines.torch_vision import TorchVision
+    from trt_openvla_ros.pipeline.comparison import answers, compare
+    from trt_openvla_ros.pipeline.llm_backbone import write_json
+
+    settings = config.verify
+    frames = collect_frames(settings, 'verify', _FIRST_SEED)
+    place = _placement(config, checkpoint)
+    arguments = {
+        'unnorm_key': config.unnorm_key or None,
+        'prompt_style': config.prompt_style or None,
+        'max_new_tokens': config.max_new_tokens,
+        'constrain': True,
+    }
+    original = answers(
+        checkpoint,
+        lambda: (TorchVision(checkpoint, *place), TorchLanguage(checkpoint, *place)),
+        frames,
+        'original',
+        **arguments,
+    )
+    if all(answer.action is None for answer in original):
+        raise OutputError(
+            f'{checkpoint.path} itself gives no action on any of {len(frames)} frames; set '
+            'verify.folder to images and instructions that it was made for'
+        )
+    facts: dict[str, Any] = {
+        'device': str(place[0]),
+        'dtype': str(place[1]).removeprefix('torch.'),
+        'frames': len(frames),
+        'frames_from': settings.folder or 'simulated table',
+        'original_without_action': sum(answer.action is None for answer in original),
+        'engines': {},
+        'failures': [],
+    }
+    found: dict[str, list[Answer]] = {}
+    with _candidates(artifact, checkpoint, place) as candidates:
+        for name, load in candidates.items():
+            found[name] = answers(Checkpoint.open(artifact), load, frames, name, **arguments)
+            measured = compare(original, found[name])
+            failures = [f'{name}: {failure}' for failure in judge(measured, settings)]
+            facts['engines'][name] = {**measured, 'passed': not failures}
+            facts['failures'] += failures
+    facts['not_compared'] = _not_compared(artifact)
+    for text in facts['not_compared']:
+        _log.warning('verify: %s', text)
+    report = {
+        frame.name: {
+            'instruction': frame.instruction,
+            'original': _row(original[index]),
+            **{name: _row(given[index]) for name, given in found.items()},
+        }
+        for index, frame in enumerate(frames)
+    }
+    write_json(directory / VERIFICATION, {'summary': facts, 'frames': report})
+    return facts
+
+
+def judge(measured: dict[str, Any], settings: Settings) -> list[str]:
+    """Hold what compare measured against the thresholds; gives a clause per threshold broken."""
+    failures = []
+    if measured['no_action']:
+        failures.append(f'no action on {measured["no_action"]} of {measured["frames"]} frames')
+    if not measured['token_agreement'] >= settings.min_token_agreement:
+        failures.append(
+            f'{measured["token_agreement"]:.1%} of tokens agree (at least '
+            f'{settings.min_token_agreement:.1%} wanted)'
+        )
+    for axis, error in measured['action_error'].items():
+        if axis in _TRANSLATIONS:
+            limit, unit = settings.max_translation_error, 'm'
+        elif axis in _ROTATIONS:
+            limit, unit = settings.max_rotation_error, 'rad'
+        else:
+            limit, unit = settings.max_gripper_error, 'of the gripper'
+        if not error['mean'] <= limit:
+            failures.append(f'{axis} is off by {error["mean"]:.3g} {unit} (at most {limit:g})')
+    for name, text in (('logits', 'logits'), ('vision', 'image embeddings')):
+        error, limit = measured[f'{name}_error'], getattr(settings, f'max_{name}_error')
+        if not error <= limit:
+            failures.append(f'{text} are off by {error:.2g} of their length (at most {limit:g})')
+    return failures
+
+
+@contextmanager
+def _candidates(
+    artifact: Path, original: Checkpoint, place: tuple[Any, Any]
+) -> Iterator[dict[str, Engines]]:
+    """Give what can be run here, by name."""
+    from trt_openvla_ros.engines.torch_language import TorchLanguage
+    from trt_openvla_ros.engines.torch_vision import TorchVision
+    from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+    from trt_openvla_ros.pipeline.onnx_vision import OnnxVision
+
+    split = Checkpoint.open(artifact)
+    found: dict[str, Engines] = {}
+    if (artifact / TRTLLM_CHECKPOINT).is_dir():
+        stored = TrtllmCheckpoint.open(artifact / TRTLLM_CHECKPOINT, expected=split.llm)
+        found['torch on trtllm_checkpoint'] = lambda: (
+            TorchVision(split, *place),
+            TorchLanguage(stored, *place),
+        )
+    if (artifact / VISION_ONNX).is_file():
+        found['onnx vision'] = lambda: (
+            OnnxVision(artifact / VISION_ONNX, *place),
+            TorchLanguage(original, *place),
+        )
+    if not found:
+        raise ArtifactError(
+            f'{artifact} has no {TRTLLM_CHECKPOINT} and no {VISION_ONNX}: nothing to verify; run '
+            'quantize first'
+        )
+    yield found
+
+
+def _not_compared(artifact: Path) -> list[str]:
+    missing = []
+    if (artifact / LANGUAGE_ENGINE).exists() and 'tensorrt_llm' not in LANGUAGE_ENGINES:
+        missing.append(f'{LANGUAGE_ENGINE} was not compared: this release cannot run it yet')
+    if (artifact / VISION_ENGINE).exists():
+        missing.append(f'{VISION_ENGINE} was not compared: this release cannot run it yet')
+    return missing
+
+
+def _placement(config: Config, checkpoint: Checkpoint) -> tuple[Any, Any]:
+    from trt_openvla_ros.engines.placement import resolve_placement
+
+    device, dtype = resolve_placement(config.device, config.verify.dtype)
+    if device.type == 'cpu':
+        stored = sum(file.stat().st_size for file, _ in checkpoint.shards)
+        check_memory(
+            # Stored in 2 bytes each; and the largest matrices are joined while loading.
+            int(1.2 * stored * dtype.itemsize / 2) + _SPARE,
+            'set device to a GPU, or verify.dtype to bfloat16',
+        )
+    return device, dtype
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    return {
+        'action': None if answer.action is None else answer.action.tolist(),
+        'ids': answer.ids.tolist(),
+        'seconds': answer.seconds,
+    }
