@@ -6,7 +6,7 @@ its scene. That is why states are kept and not actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 import shutil
@@ -108,13 +108,14 @@ def _episode(world: World, seed: int):
     rng = np.random.default_rng([seed, 1])
     world.reset(seed)
     goals = goals_for(world.things)
-    goal = _any(goals, rng)
+    goal, miss = _any(goals, rng), _miss(rng)
     for _ in range(_LENGTH):
         yield world.image(), world.state
-        # Another wish in between, and moves that no expert would make, show how to recover.
+        # Another wish in between, a hand that aims beside, and moves that no expert would make,
+        # show how to recover.
         if world.success(goal) or rng.random() < 0.04:
-            goal = _any(goals, rng)
-        action = expert(world.state, goal)
+            goal, miss = _any(goals, rng), _miss(rng)
+        action = expert(_shifted(world.state, miss), goal)
         if rng.random() < 0.3:
             action[:3] += rng.normal(0, 0.015, 3)
         if rng.random() < 0.04:
@@ -122,6 +123,16 @@ def _episode(world: World, seed: int):
         if rng.random() < 0.03:
             action[6] = 1 - action[6]
         world.step(action)
+
+
+def _miss(rng: np.random.Generator) -> np.ndarray:
+    """Draw how far beside the truth [3] m the hand aims, as a policy will that sees badly."""
+    return np.append(rng.normal(0, 0.008, 2), 0.0)
+
+
+def _shifted(state: State, miss: np.ndarray) -> State:
+    things = (replace(thing, position=thing.position + miss) for thing in state.things)
+    return replace(state, things=tuple(things))
 
 
 def _any(goals: list[Goal], rng: np.random.Generator) -> Goal:

@@ -27,6 +27,9 @@ FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
 # A push has four directions and would otherwise be four of six goals.
 _KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+# To close, to lift and to push is decided in few pictures, and about the object at the hand: those
+# come more often than they would.
+_LOW, _NEAREST = 0.5, 0.5
 _EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
 _SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
 _MENTION = re.compile(
@@ -100,6 +103,7 @@ class Teacher:
     def __post_init__(self) -> None:
         """Find the part of the prompt that is the same for every goal."""
         self._world = World()
+        self._low = np.flatnonzero(self.demos.hands[:, 2] < 0.07)
         self._tokens = ActionTokens(self.tokenizer.vocab_size)
         template = PROMPT_STYLES[self.style].template
         self._shared = self.tokenizer.encode(template[: template.index(' {instruction}')])
@@ -107,7 +111,11 @@ class Teacher:
     def lesson(self, step: int, pictures: int, goals: int) -> Lesson:
         """Draw the pictures of a step, and for each some goals of its scene."""
         rng = np.random.default_rng([self.seed, step])
-        chosen = rng.integers(len(self.demos.images), size=pictures)
+        chosen = np.where(
+            rng.random(pictures) < _LOW,
+            rng.choice(self._low, pictures),
+            rng.integers(len(self.demos.images), size=pictures),
+        )
         prefix = self._shared[1:]
         first = 1 + self.seen.shape[1]
         rows, answers, mentions = [], [], []
@@ -149,7 +157,11 @@ class Teacher:
 
     def _example(self, state: State, rng: np.random.Generator) -> _Example:
         kind = rng.choice(list(_KINDS), p=list(_KINDS.values()))
-        goals = [goal for goal in goals_for(state.things) if goal.kind == kind]
+        things = state.things
+        if rng.random() < _NEAREST:
+            hand = state.hand.position[:2]
+            things = [min(things, key=lambda one: np.linalg.norm(one.position[:2] - hand))]
+        goals = [goal for goal in goals_for(things) if goal.kind == kind]
         goal = goals[rng.integers(len(goals))]
         action = expert(state, goal)
         instruction = normalise_instruction(phrase(goal, rng))
