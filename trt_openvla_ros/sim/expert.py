@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from trt_openvla_ros.sim.goals import DIRECTIONS, Goal
-from trt_openvla_ros.sim.scene import FIST
-from trt_openvla_ros.sim.world import HOVER, MAX_STEP, RADIUS, State, Thing
+from trt_openvla_ros.sim.scene import FIST, RADIUS
+from trt_openvla_ros.sim.state import State, Thing
+from trt_openvla_ros.sim.world import HOVER, MAX_STEP
 
 GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
 _BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to where a push begins

@@ -10,7 +10,6 @@ wider than what is drawn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import os
 import sys
 
@@ -27,6 +26,7 @@ from trt_openvla_ros.sim.scene import (
     SHUT,
     SUBSTEPS,
 )
+from trt_openvla_ros.sim.state import Hand, State, Thing
 
 MAX_STEPS = 50  # control steps in an episode
 MAX_STEP = 0.04  # [m] the hand moves no further along an axis in one control step
@@ -41,37 +41,6 @@ PUSHED = 0.06  # [m] displacement along the direction that counts
 GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
 _SPACING = 0.085  # [m] least distance between two objects
 _LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An object on the table: its looks and the position [3] m of its centre."""
-
-    colour: str
-    shape: str
-    position: np.ndarray
-
-    @property
-    def name(self) -> str:
-        """Such as 'red block'."""
-        return f'{self.colour} {self.shape}'
-
-
-@dataclass(frozen=True)
-class Hand:
-    """The hand: position [3] m of the fingertips' centre, yaw in rad, opening 0 to 1."""
-
-    position: np.ndarray
-    yaw: float
-    opening: float
-
-
-@dataclass(frozen=True)
-class State:
-    """All that an expert may know, and the camera shows."""
-
-    hand: Hand
-    things: tuple[Thing, ...]
 
 
 class World:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import COLOURS, Goal, goals_for, SHAPES
-from trt_openvla_ros.sim.world import Hand, State, Thing, World
+from trt_openvla_ros.sim.state import Hand, State, Thing
+from trt_openvla_ros.sim.world import World
 
 MOST_THINGS = 5
 FIRST_TEST_SEED = 1_000_000  # training stays below; evaluation begins here

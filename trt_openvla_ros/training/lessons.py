@@ -19,7 +19,8 @@ from trt_openvla_ros.actions import ActionStatistics, ActionTokens
 from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
 from trt_openvla_ros.sim.expert import expert, target_of
 from trt_openvla_ros.sim.goals import COLOURS, goals_for, phrase, SHAPES
-from trt_openvla_ros.sim.world import State, World
+from trt_openvla_ros.sim.state import State
+from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.reasoning_text import reasoning_of
 

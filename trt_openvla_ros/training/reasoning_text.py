@@ -11,7 +11,8 @@ import numpy as np
 from trt_openvla_ros.sim.expert import expert, subtask, target_of
 from trt_openvla_ros.sim.goals import COLOURS, Goal, SHAPES
 from trt_openvla_ros.sim.scene import IMAGE_SIZE, RADIUS
-from trt_openvla_ros.sim.world import Hand, State, Thing, World
+from trt_openvla_ros.sim.state import Hand, State, Thing
+from trt_openvla_ros.sim.world import World
 
 _PLANS = {
     'reach': 'move above it',
