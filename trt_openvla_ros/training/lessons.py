@@ -23,6 +23,7 @@ from trt_openvla_ros.sim.state import State
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.reasoning_text import reasoning_of
+from trt_openvla_ros.training.vocabulary import BINS
 
 FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
@@ -31,6 +32,7 @@ _KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
 # To close, to lift and to push is decided in few pictures, and about the object at the hand: those
 # come more often than they would.
 _LOW, _NEAREST = 0.5, 0.5
+_BESIDE = 8.0  # [bins]
 _EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
 _SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
 _MENTION = re.compile(
@@ -135,7 +137,7 @@ class Teacher:
                     for i, label in enumerate(example.answer)
                 ]
                 mentions += [(row, len(ids) + at, look) for at, look in example.mentions]
-                text = example.prompt + example.answer[:-1]
+                text = example.prompt + self._as_answered(example.answer, rng)[:-1]
                 begin = first + len(prefix)
                 ids += text
                 segments += [segment] * len(text)
@@ -187,6 +189,19 @@ class Teacher:
         known = len(self._shared)
         mentions = [(at - known, look) for at, look in mentions]
         return _Example(ids[known:], answer, mentions, facts)
+
+    def _as_answered(self, answer: list[int], rng: np.random.Generator) -> list[int]:
+        """Move the displacement's tokens as far beside as the model itself may put them.
+
+        It will read its own. From exact ones it would learn that just this token for nothing
+        means to close the gripper, and never close it.
+        """
+        first, count = len(answer) - _EXACT - 3, self.tokenizer.vocab_size
+        moved = np.array(answer[first : first + 3]) + np.rint(rng.normal(0, _BESIDE, 3)).astype(
+            int
+        )
+        within = np.clip(moved, count - BINS, count - 1).tolist()
+        return answer[:first] + within + answer[first + 3 :]
 
     def _mentions(self, text: str) -> list[tuple[int, int]]:
         """List the tokens that name an object or say where it is, as (index, look)."""
