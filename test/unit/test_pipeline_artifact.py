@@ -126,7 +126,13 @@ def work(directory):
 with Artifact.open({str(path)!r}) as artifact:
     artifact.make('first', settings={{}}, inputs={{}}, work=work)
 """
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, '-c', code],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what is in its background with the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout.readline() == 'working\n'
     yield process
     process.kill()
