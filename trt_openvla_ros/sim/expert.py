@@ -60,11 +60,13 @@ def _down_to(state: State, spot: np.ndarray, opening: float) -> np.ndarray:
     It has no threshold at which the answer jumps, so that a small error about where the spot is
     stays a small error of the action.
     """
-    away = np.linalg.norm(spot - state.hand.position[:2])
-    height = min(HOVER, GRASP + 3 * max(0.0, away - 0.01))
-    if state.hand.position[2] < height - 0.05:  # beside something, maybe: rise first
-        return np.array([0, 0, _FAST, 0, 0, 0, opening])
-    return _towards(state, np.array([*spot, height]), opening)
+    missing = spot - state.hand.position[:2]
+    away = np.linalg.norm(missing)
+    height = min(HOVER, GRASP + 1.5 * max(0.0, away - 0.01))
+    below = height - state.hand.position[2]
+    # Far below the funnel is maybe beside something: the further, the less sideways.
+    move = np.clip(missing, -_FAST, _FAST) * np.clip(2 - below / 0.03, 0, 1)
+    return np.array([*move, np.clip(below, -_FAST, _FAST), 0.0, 0.0, 0.0, opening])
 
 
 def _reach(state: State, goal: Goal) -> np.ndarray:
