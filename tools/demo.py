@@ -21,8 +21,8 @@ from trt_openvla_ros.reasoning import parse_fields
 from trt_openvla_ros.sim.goals import COLOURS, parse
 from trt_openvla_ros.sim.world import World
 
-# Scenes and wishes that the small checkpoint manages, one of each kind; `make evaluate` tells how
-# often it does.
+# Scenes and wishes that tiny_openvla manages, one of each kind; `make evaluate` tells how often
+# it does.
 EPISODES = [
     (1_000_000, 'move to the yellow ball'),
     (1_000_001, 'push the red ball right'),
@@ -88,7 +88,7 @@ def _arrow(pen: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray) -> None
 def main() -> int:
     """Run; 0 when every episode succeeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--checkpoint', type=Path, default=ROOT / 'models' / 'tiny_ecot')
+    parser.add_argument('--checkpoint', type=Path, default=ROOT / 'models' / 'tiny_openvla')
     parser.add_argument(
         '--instruction',
         help='one wish of your own instead, such as '

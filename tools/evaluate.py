@@ -1,7 +1,7 @@
 """Measure how often the small checkpoints do what they are told, over the ROS topics.
 
 Each policy gets the same scenes, from seeds that training never saw, one kind of goal after the
-other. Then it is told, in each scene, to move to one object and to move to another.
+other. Then it is told, in each scene, to move to another object.
 """
 
 from __future__ import annotations
@@ -86,15 +86,14 @@ def tasks(episodes: int) -> list[tuple[int, str]]:
     return drawn
 
 
-def swaps(episodes: int) -> list[tuple[int, Goal]]:
-    """Draw two objects of each scene to move to, one after the other."""
+def swaps(asked: list[tuple[int, str]]) -> list[tuple[int, Goal]]:
+    """For each scene draw another object than the one that was asked for, to move to."""
     world, drawn = World(), []
-    for index in range(episodes):
-        seed = FIRST_TEST_SEED + index
+    for seed, text in asked:
         world.reset(seed)
-        chosen = np.random.default_rng([seed, 2]).permutation(len(world.things))[:2]
-        things = [world.things[index] for index in chosen]
-        drawn += [(seed, Goal('reach', thing.colour, thing.shape)) for thing in things]
+        others = [thing for thing in world.things if thing.name != parse(text).name]
+        thing = others[np.random.default_rng([seed, 2]).integers(len(others))]
+        drawn.append((seed, Goal('reach', thing.colour, thing.shape)))
     return drawn
 
 
@@ -125,9 +124,9 @@ def reasoning_facts(episodes: list[Episode]) -> dict[str, Any]:
 def measure(policy: str, episodes: int) -> dict[str, Any]:
     """Run one of POLICIES and count."""
     with loop_of(policy) as loop:
-        bar = tqdm(tasks(episodes), desc=policy)
-        done = [loop.episode(seed, text) for seed, text in bar]
-        bar = tqdm(swaps(episodes), desc=f'{policy}, another object')
+        asked = tasks(episodes)
+        done = [loop.episode(seed, text) for seed, text in tqdm(asked, desc=policy)]
+        bar = tqdm(swaps(asked), desc=f'{policy}, another object')
         rng = np.random.default_rng(0)
         told = [(goal, loop.episode(seed, phrase(goal, rng))) for seed, goal in bar]
     kinds = {kind: [e for e in done if e.kind == kind] for kind in KINDS}

@@ -99,7 +99,7 @@ def _push(state: State, goal: Goal) -> np.ndarray:
     if hand.opening > 0.3 and hand.position[2] < HOVER - 0.03:
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
     behind = along < -RADIUS * 0.8
-    if low and behind and np.linalg.norm(across) < 0.025 and along > -0.11:
+    if low and behind and np.linalg.norm(across) < 0.03 and along > -0.11:
         step = _towards(state, np.array([0, 0, GRASP]), 0.0)
         step[:2] = 0.9 * _FAST * unit - np.clip(across, -_FAST, _FAST)
         return step

@@ -81,7 +81,7 @@ RECIPES = {
     'tiny_openvla': Recipe(
         ('dinov2', 'siglip'),
         'openvla',
-        6000,
+        9000,
         (8, 8),
         {
             'arch_specifier': 'no-align+fused-gelu-mlp',
@@ -94,7 +94,7 @@ RECIPES = {
     'tiny_ecot': Recipe(
         ('siglip',),
         'vicuna',
-        4500,
+        6000,
         (8, 3),
         {
             'arch_specifier': 'no-align+gelu-mlp',

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('models'), help='default: models')
     parser.add_argument('--work', type=Path, default=Path('build/train_tiny'))
-    parser.add_argument('--episodes', type=int, default=1200)
+    parser.add_argument('--episodes', type=int, default=1600)
     parser.add_argument('--steps', type=int, help='of every training; default: the recipes')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
