@@ -29,6 +29,9 @@ class Policy:
     """An OpenVLA-family model: image and instruction in, action and reasoning out.
 
     Not safe for calls from two threads at once.
+
+    Attributes:
+        image_tokens: How many positions an image takes in the model's context.
     """
 
     def __init__(
@@ -150,12 +153,15 @@ class Policy:
         self.vision = self.language = None
         free_memory()
 
-    def predict(self, image: np.ndarray, instruction: str) -> Prediction:
+    def predict(
+        self, image: np.ndarray, instruction: str, *, verbatim: bool = False
+    ) -> Prediction:
         """Predict one control step.
 
         Args:
             image: [H, W, 3] uint8 RGB.
             instruction: What the user says, e.g. 'put the spoon on the towel'.
+            verbatim: It is a whole prompt, which the model reads as it stands.
 
         Raises:
             InputError: The image or instruction cannot be used.
@@ -166,7 +172,7 @@ class Policy:
             raise EngineError('the policy is closed; load it again')
         start = time.perf_counter()
         unnorm_key, statistics = self._normalisation
-        prompt, ids = self.prompter(instruction)
+        prompt, ids = self.prompter(instruction, verbatim)
         pixel_values = self.processor(image)
         preprocessed = time.perf_counter()
         embeddings = self.vision.encode(pixel_values)
@@ -219,6 +225,7 @@ class Policy:
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
         embeddings = [self.vision.encode(self.processor(image)) for image in (first, 255 - first)]
+        self.image_tokens = len(embeddings[0])
         logits = [self.language.first_logits(ids, e) for e in embeddings]
         if not np.isfinite(logits).all():
             raise EngineError(

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'trt_openvla_ros'
 # Rooms from the roof down: each may import what stands in later rows, and within its own room.
 ROWS = [
-    {'nodes', 'training'},
-    {'policy', 'sim'},
+    {'nodes', 'serving', 'training'},
+    {'client', 'policy', 'sim'},
     {'engines', 'prompt', 'images', 'reasoning', 'actions'},
-    {'contracts', 'checkpoint', 'errors'},
+    {'contracts', 'checkpoint', 'errors', 'params'},
 ]
 ROS = {'rclpy', 'cv_bridge', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs', 'rcl_interfaces'}
 MODULES = sorted(PACKAGE.rglob('*.py'))
