@@ -18,12 +18,9 @@ import numpy as np
 
 from trt_openvla_ros.serving.refusal import Refusal
 
-DTYPES = frozenset(
-    # Single bytes have no order, so numpy writes '|' for them.
-    ('|b1', '|i1', '|u1')
-    + tuple(order + kind + size for order in '<>' for kind in 'iu' for size in '248')
-    + tuple(order + 'f' + size for order in '<>' for size in '248')
-)
+_SEVERAL_BYTES = ('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
+# Single bytes have no order, so numpy writes '|' for them.
+DTYPES = frozenset(('|b1', '|i1', '|u1', *(o + kind for o in '<>' for kind in _SEVERAL_BYTES)))
 _MAX_DIMS = 8
 
 

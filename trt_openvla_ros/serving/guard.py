@@ -116,10 +116,11 @@ class _Courtesy:
         if message['type'] == 'http.response.start':
             headers = [*message.get('headers', []), *_HEADERS]
             if not self._ended:
-                headers.append((b'connection', b'close'))
                 if self._begun or not self._expects:
                     with suppress(asyncio.TimeoutError, TimeoutError):
                         await asyncio.wait_for(self._drain(), _DRAIN_TIME)
+            if not self._ended:
+                headers.append((b'connection', b'close'))
             message = {**message, 'headers': headers}
         await self._send(message)
 

@@ -39,7 +39,7 @@ class Metrics:
             ('part',), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._out_of_range = Counter(
-            f'{prefix}_out_of_range_tokens', 'Action tokens an unconstrained model would not write.',
+            f'{prefix}_out_of_range_tokens', 'Action tokens that had to be constrained.',
             registry=self.registry,
         )  # fmt: skip
         self._inside = Gauge(

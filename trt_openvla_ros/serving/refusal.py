@@ -5,7 +5,7 @@ from __future__ import annotations
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
 
 
-class Refusal(PolicyError):
+class Refusal(PolicyError):  # noqa: N818 - to a client it is an answer
     """A request that is not answered with an action.
 
     Attributes:
