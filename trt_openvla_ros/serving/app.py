@@ -105,6 +105,11 @@ async def _act(request: Request, service: Service) -> Response:
     except ClientDisconnect:
         status = _CLIENT_GONE
         return Response(status_code=status)
+    except asyncio.CancelledError:
+        # The time for open requests is over; uvicorn would call it an internal error.
+        refusal = Refusal(503, 'the server is shutting down', 5)
+        status = refusal.status
+        return _refused(refusal)
     finally:
         service.metrics.answered(dialect, status)
 

@@ -23,6 +23,7 @@ OPEN_FOLDER = '/samples/'
 # A client that has not finished sending sees a broken connection instead of the reason; so a
 # refused body is received, held nowhere, within these bounds.
 _DRAIN_TIME, _DRAIN_BYTES = 2.0, 64 * 2**20
+_MAX_NUMBER = 128  # characters of a request's id that are echoed
 
 _HEADERS = [
     (b'x-content-type-options', b'nosniff'),
@@ -104,6 +105,9 @@ class _Courtesy:
         self._expects = headers.get('expect', '').lower() == '100-continue'
         self._ended = 'content-length' not in headers and 'transfer-encoding' not in headers
         self._begun = False
+        # So that clients know which question an answer is to.
+        number = headers.get('x-request-id', '')[:_MAX_NUMBER]
+        self._echo = [(b'x-request-id', number.encode('latin-1'))] if number else []
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -114,11 +118,10 @@ class _Courtesy:
 
     async def send(self, message: Message) -> None:
         if message['type'] == 'http.response.start':
-            headers = [*message.get('headers', []), *_HEADERS]
-            if not self._ended:
-                if self._begun or not self._expects:
-                    with suppress(asyncio.TimeoutError, TimeoutError):
-                        await asyncio.wait_for(self._drain(), _DRAIN_TIME)
+            headers = [*message.get('headers', []), *_HEADERS, *self._echo]
+            if not self._ended and (self._begun or not self._expects):
+                with suppress(asyncio.TimeoutError, TimeoutError):
+                    await asyncio.wait_for(self._drain(), _DRAIN_TIME)
             if not self._ended:
                 headers.append((b'connection', b'close'))
             message = {**message, 'headers': headers}

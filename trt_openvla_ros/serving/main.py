@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 
+from fastapi import FastAPI
 import uvicorn
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
@@ -43,6 +44,24 @@ def load_policy(settings: ServerSettings) -> Policy:
     )
 
 
+def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """Configure uvicorn for an application of `create_app`."""
+    return uvicorn.Config(
+        app,
+        log_level='info',
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=settings.max_body,
+        # Messages that wait are memory that nobody counts.
+        ws_max_queue=1,
+        ws_per_message_deflate=False,
+        # Beyond this uvicorn itself says 503: connections that ask nothing cost memory too.
+        limit_concurrency=4 * settings.queue_size + 64,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+
+
 def serve(settings: ServerSettings) -> None:
     """Load the policy and serve until the process is interrupted.
 
@@ -54,26 +73,13 @@ def serve(settings: ServerSettings) -> None:
     listener = _listen(settings)
     with listener:
         policy = load_policy(settings)
-        config = uvicorn.Config(
-            create_app(lambda: policy, settings, token),
-            log_level='info',
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws_max_size=settings.max_body,
-            # Messages that wait are memory that nobody counts.
-            ws_max_queue=1,
-            ws_per_message_deflate=False,
-            # Beyond this uvicorn itself says 503: connections that ask nothing cost memory too.
-            limit_concurrency=4 * settings.queue_size + 64,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
-        )
         host, port = listener.getsockname()[:2]
         address = f'[{host}]' if ':' in host else host
         _log.info('serving %s on http://%s:%d', policy.checkpoint.path, address, port)
         if token is None and not settings.is_loopback:
             _log.warning('allow_no_token: whoever reaches %s can use this policy', host)
-        uvicorn.Server(config).run(sockets=[listener])
+        app = create_app(lambda: policy, settings, token)
+        uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listener])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
