@@ -97,7 +97,7 @@ def serve(policy):
     """Start a server: a context manager; arguments are parameters of deploy_server."""
 
     @contextmanager
-    def started(token=None, **settings):
+    def started(token=None, policy=policy, **settings):
         served = Served(policy, token, ServerSettings(**settings))
         try:
             yield served

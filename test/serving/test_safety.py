@@ -124,7 +124,7 @@ def test_sixteen_bit_images_are_not_cut(server):
 
 def test_a_token_is_asked_for(serve):
     with serve(token=TOKEN) as server:
-        for path in ('/', '/healthz', '/docs', '/openapi.json', '/samples/table.jpg'):
+        for path in ('/', '/healthz', '/docs', '/openapi.json', '/samples/coffee.jpg'):
             assert server.http.get(path).status_code == 200, path
         for headers in (
             {},
