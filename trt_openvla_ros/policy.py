@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from trt_openvla_ros.actions import ActionStatistics, ActionTokens
+from trt_openvla_ros.actions import ActionStatistics, ActionTokens, find_statistics
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory, open_engines
@@ -120,19 +120,7 @@ class Policy:
         Raises:
             ConfigError: There is no such key; the message lists all with their ranges.
         """
-        stats = self.checkpoint.norm_stats
-        key = unnorm_key or (next(iter(stats)) if len(stats) == 1 else None)
-        if key not in stats:
-            lines = ''.join(
-                f'\n  {name}: {ActionStatistics.from_norm_stats(entry, name).describe()}'
-                for name, entry in stats.items()
-            )
-            asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
-            raise ConfigError(
-                f'{asked} {self.checkpoint.path}; its keys and their ranges '
-                f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
-            )
-        return key, ActionStatistics.from_norm_stats(stats[key], key)
+        return find_statistics(self.checkpoint.norm_stats, unnorm_key, self.checkpoint.path)
 
     def set_unnorm_key(self, unnorm_key: str | None) -> None:
         """Apply another data set's statistics from the next prediction on.
@@ -147,6 +135,23 @@ class Policy:
     def unnorm_key(self) -> str:
         """The data set whose statistics are applied."""
         return self._normalisation[0]
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What computes and where: checkpoint (a directory), dtype, device."""
+        return {
+            'checkpoint': str(self.checkpoint.path.absolute()),
+            'dtype': str(self.vision.dtype).removeprefix('torch.'),
+            'device': str(self.vision.device),
+        }
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raise InputError where an instruction cannot be used."""
+        self.prompter(instruction)
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """Give the [S, S, 3] uint8 RGB that the model sees of an image, before normalising."""
+        return self.processor.preview(image)
 
     def close(self) -> None:
         """Free the engines' memory; the policy cannot predict any more."""

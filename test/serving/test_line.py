@@ -4,11 +4,11 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 import io
 
-from conftest import wait
 import httpx
 import numpy as np
 from PIL import Image
 import pytest
+from served import wait
 
 
 def ask(value=0):

@@ -13,8 +13,8 @@ PACKAGE = ROOT / 'trt_openvla_ros'
 # Rooms from the roof down: each may import what stands in later rows, and within its own room.
 ROWS = [
     {'nodes', 'serving', 'training'},
-    {'client', 'policy', 'sim'},
-    {'engines', 'prompt', 'images', 'reasoning', 'actions'},
+    {'policy', 'remote', 'sim'},
+    {'engines', 'client', 'prompt', 'images', 'reasoning', 'actions'},
     {'contracts', 'checkpoint', 'errors', 'params'},
 ]
 ROS = {'rclpy', 'cv_bridge', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs', 'rcl_interfaces'}

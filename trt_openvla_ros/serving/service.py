@@ -148,10 +148,8 @@ def describe(policy: Policy, settings: ServerSettings) -> dict[str, Any]:
     return {
         'name': 'trt_openvla_ros',
         'version': _version('trt_openvla_ros'),
-        'checkpoint': str(policy.checkpoint.path),
         'engine': settings.engine,
-        'dtype': str(policy.vision.dtype).removeprefix('torch.'),
-        'device': str(policy.vision.device),
+        **policy.origin,
         'vision_towers': [tower.timm_id for tower in policy.checkpoint.towers],
         'llm_backbone': policy.checkpoint.llm_backbone_id,
         'reasons': policy.prompter.style.reasons,
