@@ -3,7 +3,7 @@ SHELL := /bin/bash
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
 
-.PHONY: help build demo test lint bench clean
+.PHONY: help build demo evaluate train serve test lint bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -12,8 +12,18 @@ build:  ## set up the tools and build with colcon
 	@$(env) && colcon build --event-handlers console_direct- \
 	  --cmake-args -DPython3_EXECUTABLE=$$venv/bin/python
 
-demo: build  ## run the policy node on a photograph and show its actions
+demo: build  ## tell a simulated robot what to do, and draw demo.gif
 	@$(overlay) && python tools/demo.py $(DEMO)
+
+evaluate: build  ## measure how often the small checkpoints obey: EPISODES=100 OUT=build
+	@$(overlay) && python tools/evaluate.py --episodes $(or $(EPISODES),100) --out $(or $(OUT),build)
+
+train: build  ## train models/tiny_openvla and models/tiny_ecot anew, from nothing
+	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/train_tiny
+
+serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='-p port:=8001'
+	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/deploy_server --ros-args \
+	  -p checkpoint:=$(or $(CHECKPOINT),models/tiny_openvla) $(SERVE)
 
 test: build  ## run every test
 	@$(overlay) && pytest test
@@ -23,7 +33,7 @@ lint:  ## check style
 
 bench: build  ## compare the policy with transformers, and measure the node's overhead
 	@$(overlay) && python tools/bench_policy.py $(if $(JSON),--json $(JSON)/policy.json)
-	@$(overlay) && python tools/demo.py --actions 200 $(if $(JSON),--json $(JSON)/node.json)
+	@$(overlay) && python tools/bench_node.py $(if $(JSON),--json $(JSON)/node.json)
 
 clean:  ## remove what build made
 	rm -rf build install log

@@ -13,6 +13,13 @@ setup(
     description=' '.join(manifest.findtext('description').split()),
     license=manifest.findtext('license'),
     packages=find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
+    package_data={'trt_openvla_ros.serving': ['page/*']},
+    entry_points={
+        'console_scripts': [
+            'deploy_server = trt_openvla_ros.serving.main:main',
+            'query_server = trt_openvla_ros.serving.query:main',
+        ]
+    },
     python_requires='>=3.10',
     install_requires=[
         'huggingface_hub',
@@ -26,4 +33,15 @@ setup(
         'torch>=2.4',
         'torchvision>=0.19',
     ],
+    extras_require={
+        'serve': [
+            'fastapi',
+            'msgpack',
+            'prometheus-client',
+            'python-multipart',
+            'pyyaml',
+            'uvicorn',
+            'websockets',
+        ]
+    },
 )

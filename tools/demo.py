@@ -1,126 +1,136 @@
-"""Feed the policy node a photograph as a camera would, and show what it answers.
+"""Tell the robot in the simulation what to do, watch it, and draw what was seen.
 
-Starts the installed node as its own process, as a user would. The latency that it prints is from
-publishing an image to receiving its action; the overhead is that without the policy's own time.
+The simulation and the policy node run as processes of their own, as on a robot; here is only what
+asks and watches.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-import signal
-import subprocess
+import re
 import sys
-import time
+import textwrap
 
-import cv2
+from closed_loop import closed_loop, Episode, ROOT, Step
 import numpy as np
-import rclpy
-from rclpy.qos import qos_profile_sensor_data
-from report import percentiles, print_latencies, write_json
-from sensor_msgs.msg import Image
-from std_msgs.msg import String
-import torch
+from PIL import Image, ImageDraw, ImageFont
 
-from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes.conversions import to_message
+from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.reasoning import parse_fields
+from trt_openvla_ros.sim.goals import COLOURS, parse
+from trt_openvla_ros.sim.world import World
 
-ROOT = Path(__file__).parents[1]
-PHOTO = ROOT / 'test' / 'data' / 'coffee.jpg'
-NODE = ROOT / 'install' / 'trt_openvla_ros' / 'lib' / 'trt_openvla_ros' / 'policy_node'
-_PATIENCE = 120.0  # [s] for loading and for the first action
+# Scenes and wishes that the small checkpoint manages, one of each kind; `make evaluate` tells how
+# often it does.
+EPISODES = [
+    (1_000_000, 'move to the yellow ball'),
+    (1_000_001, 'push the red ball right'),
+    (1_000_002, 'pick up the yellow ball'),
+]
+_VIEW = 448  # [px] of the camera's view in the picture
+_TEXT = 420  # [px] beside it
+_ARROW = 2.0  # times the displacement, so that it shows
+_SHOWN = ('PLAN', 'SUBTASK', 'MOVE REASONING', 'MOVE')
 
 
-class Camera:
-    """Publishes the photograph at 10 Hz and remembers when."""
+def draw(step: Step, episode: Episode, world: World, title: str) -> Image.Image:
+    """Draw the camera's view with boxes and the action's arrow, and beside it what was thought."""
+    action = np.array(step.action.action)
+    fields = parse_fields(step.action.reasoning)
+    picture = Image.new('RGB', (_VIEW + _TEXT, _VIEW), 'white')
+    scale = _VIEW / step.image.shape[1]
+    picture.paste(Image.fromarray(step.image).resize((_VIEW, _VIEW), Image.Resampling.BICUBIC))
+    pen = ImageDraw.Draw(picture)
+    name = parse(episode.instruction).name
+    for thing, box in re.findall(r'(\w+ \w+) \[([\d, ]+)\]', fields.get('VISIBLE OBJECTS', '')):
+        corners = [scale * float(number) for number in box.split(',')]
+        if len(corners) == 4 and corners[0] <= corners[2] and corners[1] <= corners[3]:
+            colour = tuple(int(255 * part) for part in COLOURS.get(thing.split()[0], (0, 0, 0)))
+            pen.rectangle(corners, outline=colour, width=4 if thing == name else 1)
+    start, end = scale * world.project(np.stack([step.hand, step.hand + _ARROW * action[:3]]))
+    _arrow(pen, start, end)
+    large, small = ImageFont.load_default(20), ImageFont.load_default(14)
+    at = 14
+    for text in textwrap.wrap(f'“{episode.instruction}”', 36):
+        pen.text((_VIEW + 16, at), text, 'black', large)
+        at += 26
+    pen.text((_VIEW + 16, at), title, 'gray', small)
+    at += 30
+    for tag in _SHOWN:
+        if tag in fields:
+            pen.text((_VIEW + 16, at), tag, 'gray', small)
+            at += 18
+            for text in textwrap.wrap(fields[tag], 52):
+                pen.text((_VIEW + 16, at), text, 'black', small)
+                at += 18
+            at += 8
+    x, y, z = 1000 * action[:3]
+    hand = 'open' if action[6] > 0.5 else 'close'
+    text = f'x {x:+4.0f}   y {y:+4.0f}   z {z:+4.0f} mm   gripper {hand}'
+    pen.text((_VIEW + 16, _VIEW - 30), text, (190, 0, 60), small)
+    return picture
 
-    def __init__(self, node: rclpy.node.Node, instruction: str) -> None:
-        """Make publishers and the subscription to the action."""
-        self.node, self.instruction = node, instruction
-        photo = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)
-        self.message = to_message(photo)
-        self.message.header.frame_id = 'camera'
-        self.images = node.create_publisher(Image, 'image', qos_profile_sensor_data)
-        self.instructions = node.create_publisher(String, 'instruction', 10)
-        node.create_subscription(VlaAction, '/policy/action', self.receive, 10)
-        node.create_timer(0.1, self.publish)
-        self.sent: dict[tuple[int, int], float] = {}
-        self.latency: list[float] = []
-        self.inference: list[float] = []
 
-    def publish(self) -> None:
-        """Publish one frame; the instruction too, until an action came."""
-        if not self.latency and self.instructions.get_subscription_count():
-            self.instructions.publish(String(data=self.instruction))
-        stamp = self.node.get_clock().now().to_msg()
-        self.message.header.stamp = stamp
-        self.sent[stamp.sec, stamp.nanosec] = time.perf_counter()
-        self.images.publish(self.message)
-
-    def receive(self, action: VlaAction) -> None:
-        """Note one action and print it."""
-        stamp = action.header.stamp
-        latency = time.perf_counter() - self.sent[stamp.sec, stamp.nanosec]
-        self.latency.append(latency)
-        self.inference.append(action.inference_time)
-        if len(self.latency) <= 10 or len(self.latency) % 50 == 0:
-            numbers = ' '.join(f'{value:+.4f}' for value in action.action)
-            print(f'{action.sequence:5d}  {numbers}  {1e3 * latency:7.1f} ms', flush=True)
+def _arrow(pen: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray) -> None:
+    pen.ellipse([*(start - 5), *(start + 5)], fill=(230, 0, 80))
+    along = end - start
+    length = np.linalg.norm(along)
+    if length > 8:
+        along = along / length
+        across = np.array([-along[1], along[0]])
+        neck = end - 14 * along
+        pen.line([*start, *neck], fill=(230, 0, 80), width=5)
+        tip = [end, neck + 8 * across, neck - 8 * across]
+        pen.polygon([tuple(point) for point in tip], fill=(230, 0, 80))
 
 
 def main() -> int:
-    """Run; 0 when all actions came."""
+    """Run; 0 when every episode succeeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--actions', type=int, default=50, help='how many to wait for')
-    parser.add_argument('--instruction', default='pick up the coffee cup')
-    parser.add_argument('--checkpoint', default=str(ROOT / 'test/data/golden/fused'))
-    parser.add_argument('--unnorm-key', default='toy_arm')
-    parser.add_argument('--json', type=Path, help='write the timings here')
-    args = parser.parse_args()
-
-    # A domain of its own, so that nothing else on the network is moved by the demo.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    command = [str(NODE), '--ros-args', '-p', f'checkpoint:={args.checkpoint}']
-    command += ['-p', f'unnorm_key:={args.unnorm_key}', '-p', 'max_image_age:=5.0']
-    rclpy.init()
-    process = subprocess.Popen(command)
-    try:
-        node = rclpy.create_node('camera')
-        camera = Camera(node, args.instruction)
-        print(f'checkpoint:  {args.checkpoint}\ninstruction: {args.instruction}')
-        print('    n  x y z [m], roll pitch yaw [rad], gripper; latency')
-        deadline = time.monotonic() + _PATIENCE + args.actions
-        while len(camera.latency) < args.actions and process.poll() is None:
-            rclpy.spin_once(node, timeout_sec=0.5)
-            if time.monotonic() > deadline:
-                print(f'only {len(camera.latency)} of {args.actions} actions came')
-                return 1
-        if process.poll() is not None:
-            print(f'the node ended with code {process.returncode}')
-            return 1
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
-        rclpy.try_shutdown()
-    # The first actions pay for discovery and warm-up.
-    skip = min(10, args.actions // 2)
-    latency, inference = np.array(camera.latency[skip:]), np.array(camera.inference[skip:])
-    result = {
-        'latency': percentiles(latency),
-        'inference': percentiles(inference),
-        'overhead': percentiles(latency - inference),
-    }
-    print_latencies(
-        {
-            'latency': (result['latency'], 'publishing an image to receiving its action'),
-            'inference': (result['inference'], 'of that in the policy'),
-            'overhead': (result['overhead'], 'the rest: ROS, both ways'),
-        }
+    parser.add_argument('--checkpoint', type=Path, default=ROOT / 'models' / 'tiny_ecot')
+    parser.add_argument(
+        '--instruction',
+        help='one wish of your own instead, such as '
+        "'push the red ball left'; --seed chooses the scene",
     )
-    if args.json:
-        write_json(args.json, {'actions': len(latency), **result}, (np, torch))
-    return 0
+    parser.add_argument('--seed', type=int, default=EPISODES[0][0])
+    parser.add_argument('--out', type=Path, default=Path('demo.gif'))
+    args = parser.parse_args()
+    wishes = [(args.seed, args.instruction)] if args.instruction else EPISODES
+    try:
+        for _, instruction in wishes:
+            parse(instruction)
+        with closed_loop(args.checkpoint) as loop:
+            episodes = []
+            for seed, instruction in wishes:
+                print(f'scene {seed}: {instruction} ... ', end='', flush=True)
+                episode = loop.episode(seed, instruction)
+                print(
+                    'reached' if episode.reached else 'not reached', f'({episode.actions} steps)'
+                )
+                episodes.append(episode)
+    except (InputError, RuntimeError, TimeoutError) as error:
+        print(error)
+        return 1
+    world = World()
+    frames, durations = [], []
+    for episode in episodes:
+        for number, step in enumerate(episode.steps, 1):
+            title = f'{args.checkpoint.name}, step {number} of {episode.actions}'
+            frames.append(draw(step, episode, world, title))
+            durations.append(700)
+        durations[-1] = 1800
+    frames[0].save(args.out, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    print(f'\n{"instruction":34}{"kind":8}{"steps":>6}{"s/step":>9}  reached')
+    for episode in episodes:
+        seconds = np.median([step.action.inference_time for step in episode.steps])
+        print(
+            f'{episode.instruction:34}{episode.kind:8}{episode.actions:6}{seconds:9.2f}  ', end=''
+        )
+        print('yes' if episode.reached else 'no')
+    print(f'wrote {args.out}')
+    return 0 if all(episode.reached for episode in episodes) else 1
 
 
 if __name__ == '__main__':

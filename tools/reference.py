@@ -8,6 +8,7 @@ from __future__ import annotations
 import timm
 import torch
 from torch import nn
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 
 from trt_openvla_ros.checkpoint import Checkpoint
@@ -26,6 +27,23 @@ def timm_towers(checkpoint: Checkpoint) -> list[nn.Module]:
         vit.load_state_dict({k.replace('scale_factor', 'gamma'): v.float() for k, v in weights})
         towers.append(vit.eval())
     return towers
+
+
+@torch.inference_mode()
+def image_embeddings(checkpoint: Checkpoint, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Map [C, S, S] float32 through towers and projector to [N, D]."""
+    towers = timm_towers(checkpoint)
+    parts = zip(towers, pixel_values[None].split(3, dim=1), strict=True)
+    # The second-to-last block, not normalised, as the family has it.
+    features = [
+        vit.get_intermediate_layers(part, n={len(vit.blocks) - 2})[0] for vit, part in parts
+    ]
+    hidden = torch.cat(features, dim=2)[0]
+    projector = {key: value.float() for key, value in checkpoint.tensors('projector.')}
+    for index in range(1, len(projector) // 2 + 1):
+        hidden = F.gelu(hidden) if index > 1 else hidden
+        hidden = F.linear(hidden, projector[f'fc{index}.weight'], projector[f'fc{index}.bias'])
+    return hidden
 
 
 def llama(checkpoint: Checkpoint) -> transformers.LlamaForCausalLM:

@@ -81,4 +81,5 @@ END
   fi
   echo "$key" >"$venv/.complete"
 fi
+tools/setup_rendering.sh
 echo "$venv" >&3

@@ -9,6 +9,7 @@ import threading
 
 from held_vision import HeldVision
 import numpy as np
+from player import Player, Table
 from probe import Probe
 import pytest
 import rclpy
@@ -17,6 +18,7 @@ from rclpy.parameter import Parameter
 
 from trt_openvla_ros import engines
 from trt_openvla_ros.nodes.policy_node import PolicyNode
+from trt_openvla_ros.sim.world import World
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 
@@ -145,6 +147,29 @@ def held(graph, monkeypatch):
     yield HeldVision
     # Before the graph goes, which waits for the step that is running.
     HeldVision.reset()
+
+
+@pytest.fixture
+def play(graph):
+    """Start a simulation with parameters, in lock-step unless they say; give its player."""
+    running = []
+
+    def start(**parameters):
+        running.append(Table(graph.context, {'rate': 0.0, **parameters}))
+        running.append(Player(graph.context))
+        return running[-1]
+
+    yield start
+    while running:
+        running.pop().close()
+
+
+@pytest.fixture(scope='session')
+def mirror():
+    """A world of the test's own, to do in it what the node should have done."""
+    world = World()
+    yield world
+    world.close()
 
 
 class Golden:

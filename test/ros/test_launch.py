@@ -1,6 +1,7 @@
-"""The launch file for real: two robots at once, each with its namespace and its camera."""
+"""The launch files for real: two robots at once, each with its camera; and the simulation."""
 
 from collections.abc import Callable
+import json
 import os
 from pathlib import Path
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from geometry_msgs.msg import PoseStamped
+import numpy as np
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -17,13 +20,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.sim.world import World
 
 # Not `launch`: from the checkout's root that name finds the directory of the launch file.
 pytest.importorskip(
     'launch_ros', reason='launch_ros is not installed; it comes with ROS 2 and not from PyPI'
 )
 
-LAUNCH_FILE = Path(__file__).parents[2] / 'launch' / 'policy.launch.py'
+LAUNCH_FILES = Path(__file__).parents[2] / 'launch'
 PATIENCE = 120.0  # [s] for loading the libraries and the model on a busy machine
 # What `ros2 launch FILE name:=value ...` does; ros2cli may be missing, and launch wants the main
 # thread of its process.
@@ -42,9 +46,9 @@ sys.exit(service.run())
 
 
 class Robot:
-    """One launch of the file in a process group of its own, as from a terminal of its own."""
+    """One launch of a file in a process group of its own, as from a terminal of its own."""
 
-    def __init__(self, domain: int, directory: Path, *arguments: str) -> None:
+    def __init__(self, domain: int, directory: Path, file: str, *arguments: str) -> None:
         self.log = directory / f'{len(list(directory.glob("*.log")))}.log'
         environment = os.environ | {
             'ROS_DOMAIN_ID': str(domain),
@@ -52,7 +56,7 @@ class Robot:
         }
         with self.log.open('w') as log:
             self.process = subprocess.Popen(
-                [sys.executable, '-c', LAUNCH, str(LAUNCH_FILE), *arguments],
+                [sys.executable, '-c', LAUNCH, str(LAUNCH_FILES / file), *arguments],
                 cwd=directory,
                 env=environment,
                 stdout=log,
@@ -75,8 +79,8 @@ class Robot:
 def launch(domain, tmp_path):
     robots = []
 
-    def start(*arguments: str) -> Robot:
-        robots.append(Robot(domain, tmp_path, *arguments))
+    def start(*arguments: str, file: str = 'policy.launch.py') -> Robot:
+        robots.append(Robot(domain, tmp_path, file, *arguments))
         return robots[-1]
 
     yield start
@@ -174,3 +178,26 @@ def test_parameters_file_that_is_missing_starts_nothing(launch):
     robot.process.wait(PATIENCE)
     assert 'missing.yaml' in robot.log.read_text()
     assert 'not configured' not in robot.log.read_text()
+
+
+def test_demo_closes_the_loop_between_simulation_and_policy(launch, node, golden_dir, tmp_path):
+    shutil.copytree(golden_dir / 'fused', tmp_path / '2024')
+    config = json.loads((tmp_path / '2024' / 'config.json').read_text())
+    config['norm_stats'] = {'toy_arm': config['norm_stats']['toy_arm']}
+    (tmp_path / '2024' / 'config.json').write_text(json.dumps(config))
+    instruction = f'move to the {World.names(3)[0]}'
+    actions, heights = [], []
+    node.create_subscription(VlaAction, '/policy/action', actions.append, 10)
+    node.create_subscription(
+        PoseStamped, '/hand/pose', lambda m: heights.append(m.pose.position.z), 10
+    )
+
+    demo = launch(
+        'checkpoint:=2024', 'seed:=3', f'instruction:={instruction}', file='demo.launch.py'
+    )
+
+    # The weights are random, so the hand goes anywhere, but it goes.
+    spin_until(lambda: actions and heights and np.ptp(heights) > 0.005, node, [demo])
+    assert {action.instruction for action in actions} == {instruction}
+    demo.interrupt()
+    assert demo.log.read_text().count('process has finished cleanly') == 2, demo.log.read_text()

@@ -40,29 +40,42 @@ def test_linked_files_exist():
 
 def test_python_example_runs():
     namespace = {}
-    code = blocks('python').replace("'test/data", f"'{ROOT}/test/data")
+    # The other one needs a server, and is tested with one.
+    code = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+    code = code.replace("'test/data", f"'{ROOT}/test/data")
     exec(compile(code, 'README.md', 'exec'), namespace)
     assert namespace['prediction'].action.shape == (7,)
 
 
-def test_launch_arguments_are_those_of_the_launch_file():
-    tree = ast.parse((ROOT / 'launch' / 'policy.launch.py').read_text())
+def launch_arguments(file: str, default_of_other: str) -> dict[str, tuple[str, str]]:
+    """Read name to default and description; defaults that are no literals are given."""
+    tree = ast.parse((ROOT / 'launch' / file).read_text())
     value = next(
         node.value
         for node in tree.body
         if isinstance(node, ast.Assign) and node.targets[0].id == 'ARGUMENTS'
     )
-    arguments = {
-        name.value: (getattr(default, 'value', 'config/policy.yaml'), text.value)
+    return {
+        name.value: (getattr(default, 'value', default_of_other), text.value)
         for name, default, text in (entry.elts for entry in value.elts)
     }
-    documented = {n.strip('`'): (d.strip('`'), text) for n, d, text in rows('argument')}
-    assert documented == arguments
-    used = set(re.findall(r'(\w+):=', blocks('bash')))
-    assert used <= set(arguments)
 
 
-@pytest.mark.parametrize('name', ['policy.launch.py'])
+def test_launch_arguments_are_those_of_the_launch_files():
+    lines = [line for line in blocks('bash').splitlines() if 'deploy_server' not in line]
+    used = set(re.findall(r'(\w+):=', '\n'.join(lines)))
+    for heading, file, default in (
+        ('argument', 'policy.launch.py', 'config/policy.yaml'),
+        ('demo argument', 'demo.launch.py', 'models/tiny_openvla'),
+    ):
+        arguments = launch_arguments(file, default)
+        documented = {n.strip('`'): (d.strip('`'), text) for n, d, text in rows(heading)}
+        assert documented == arguments
+        used -= set(arguments)
+    assert not used
+
+
+@pytest.mark.parametrize('name', ['policy.launch.py', 'demo.launch.py'])
 def test_launch_files_named_are_installed(name):
     assert name in blocks('bash')
     assert (ROOT / 'launch' / name).is_file()

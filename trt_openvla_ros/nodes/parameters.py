@@ -1,4 +1,4 @@
-"""The policy node's parameters: one table, one default per setting.
+"""The nodes' parameters: a table for each node, one default per setting.
 
 rclpy checks types and ranges against it, and tests check the README and config/policy.yaml.
 """
@@ -51,6 +51,7 @@ class Spec:
         return descriptor
 
 
+# Of the policy node.
 SPECS: dict[str, Spec] = {
     'checkpoint': Spec('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.'),
     'unnorm_key': Spec(
@@ -130,10 +131,25 @@ SPECS: dict[str, Spec] = {
     ),
 }
 
+# Of the simulation.
+SIM_SPECS: dict[str, Spec] = {
+    'seed': Spec(0, 'Seed of the first scene.', low=0, high=1_000_000_000),
+    'instruction': Spec('', 'What is asked in the first scene; empty draws a goal of it.'),
+    'rate': Spec(
+        5.0,
+        'Control steps per second of wall time [Hz]; 0 is lock-step: one step for each action.',
+        low=0.0,
+        high=100.0,
+    ),
+    'publish_clock': Spec(
+        False, 'Stamp with simulated time, and publish it on /clock for use_sim_time.'
+    ),
+}
 
-def declare(node: Node) -> None:
+
+def declare(node: Node, specs: dict[str, Spec] = SPECS) -> None:
     """Declare every parameter; a value of the wrong type or range raises, with the range."""
-    for name, spec in SPECS.items():
+    for name, spec in specs.items():
         node.declare_parameter(name, spec.default, spec.descriptor())
 
 

@@ -14,9 +14,14 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
+from trt_openvla_ros.errors import PolicyError
+
 
 def run(make_node: Callable[[], Node]) -> None:
-    """Make a node and spin it until it is interrupted; a lifecycle node may start itself."""
+    """Make a node and spin it until it is interrupted; a lifecycle node may start itself.
+
+    What cannot work ends the process with its reason: a parameter, or what the node was made of.
+    """
     signal.signal(signal.SIGINT, _interrupt_once)
     try:
         rclpy.init()
@@ -29,7 +34,7 @@ def run(make_node: Callable[[], Node]) -> None:
         if autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
         rclpy.spin(node)
-    except ParameterException as error:
+    except (ParameterException, PolicyError) as error:
         sys.exit(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from trt_openvla_ros.sim.goals import DIRECTIONS, Goal
+from trt_openvla_ros.sim.scene import FIST
 from trt_openvla_ros.sim.world import HOVER, MAX_STEP, RADIUS, State, Thing
 
 GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
-_NEAR = 0.013  # [m] close enough, seen from above, to go down
-_BEHIND = 0.058  # [m] from an object's centre to where a push begins
+_BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to where a push begins
 _FAST = MAX_STEP
 
 
@@ -53,6 +53,19 @@ def _towards(state: State, point: np.ndarray, opening: float) -> np.ndarray:
     return np.array([*move, 0.0, 0.0, 0.0, opening])
 
 
+def _down_to(state: State, spot: np.ndarray, opening: float) -> np.ndarray:
+    """Go down to a spot [2] m as through a funnel: the nearer, the lower, sideways all the way.
+
+    It has no threshold at which the answer jumps, so that a small error about where the spot is
+    stays a small error of the action.
+    """
+    away = np.linalg.norm(spot - state.hand.position[:2])
+    height = min(HOVER, GRASP + 3 * max(0.0, away - 0.01))
+    if state.hand.position[2] < height - 0.05:  # beside something, maybe: rise first
+        return np.array([0, 0, _FAST, 0, 0, 0, opening])
+    return _towards(state, np.array([*spot, height]), opening)
+
+
 def _reach(state: State, goal: Goal) -> np.ndarray:
     x, y, _ = target_of(state, goal).position
     return _towards(state, np.array([x, y, HOVER]), 1.0)
@@ -62,7 +75,7 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
     hand, thing = state.hand, target_of(state, goal)
     x, y, z = thing.position
     away = np.linalg.norm((x - hand.position[0], y - hand.position[1]))
-    between = away < 0.02 and abs(z - hand.position[2]) < 0.02
+    between = away < 0.022 and abs(z - hand.position[2]) < 0.022
     if hand.opening < 0.9:
         # The object is between the fingers: up; it is not: open them and begin again.
         if between and hand.opening < 0.75:
@@ -70,12 +83,7 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
         return np.array([0, 0, _FAST if not between else 0.0, 0, 0, 0, 1.0])
     if between:
         return np.array([0, 0, 0, 0, 0, 0, 0.0])
-    if away < _NEAR or (away < 0.02 and hand.position[2] < HOVER - 0.02):
-        return _towards(state, np.array([x, y, GRASP]), 1.0)
-    # Low beside something: rise first.
-    if hand.position[2] < 0.08:
-        return np.array([0, 0, _FAST, 0, 0, 0, 1.0])
-    return _towards(state, np.array([x, y, HOVER]), 1.0)
+    return _down_to(state, thing.position[:2], 1.0)
 
 
 def _push(state: State, goal: Goal) -> np.ndarray:
@@ -88,17 +96,12 @@ def _push(state: State, goal: Goal) -> np.ndarray:
     if hand.opening > 0.3 and hand.position[2] < HOVER - 0.03:
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
     behind = along < -RADIUS * 0.8
-    if low and behind and np.linalg.norm(across) < 0.02 and along > -0.1:
+    if low and behind and np.linalg.norm(across) < 0.025 and along > -0.11:
         step = _towards(state, np.array([0, 0, GRASP]), 0.0)
         step[:2] = 0.9 * _FAST * unit - np.clip(across, -_FAST, _FAST)
         return step
     start = thing.position[:2] - _BEHIND * unit
-    missing = np.linalg.norm(start - hand.position[:2])
-    if missing < _NEAR:
-        return _towards(state, np.array([*start, GRASP]), 0.0)
-    if low:
-        return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
-    return _towards(state, np.array([*start, HOVER]), 0.0)
+    return _down_to(state, start, 0.0)
 
 
 _PLANS = {'reach': _reach, 'push': _push, 'pick': _pick}

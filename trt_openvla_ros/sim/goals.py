@@ -76,6 +76,13 @@ def goals_for(objects: Iterable[Coloured]) -> list[Goal]:
     ]
 
 
+def draw(objects: Iterable[Coloured], rng: np.random.Generator) -> Goal:
+    """Draw a goal of a scene, every kind as likely as another."""
+    kind = rng.choice(KINDS)
+    goals = [goal for goal in goals_for(objects) if goal.kind == kind]
+    return goals[rng.integers(len(goals))]
+
+
 def phrase(goal: Goal, rng: np.random.Generator) -> str:
     """Say a goal in one of its sentences."""
     sentence = str(rng.choice(_SENTENCES[goal.kind]))
@@ -109,3 +116,18 @@ def parse(text: str) -> Goal:
     raise InputError(
         f'instruction {text!r} names no goal of this table; say for example {examples}'
     )
+
+
+def parse_in(text: str, names: Iterable[str]) -> Goal:
+    """Understand a sentence about one of the objects of a scene, given by their names.
+
+    Raises:
+        InputError: It is no such sentence, or the object is not there.
+    """
+    goal, names = parse(text), list(names)
+    if goal.name not in names:
+        raise InputError(
+            f'instruction {text!r}: there is no {goal.name} on the table; there are '
+            f'{", ".join(names)}'
+        )
+    return goal

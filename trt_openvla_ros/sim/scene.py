@@ -8,6 +8,8 @@ CONTROL_PERIOD = 0.2  # [s]
 SUBSTEPS = 50  # of the physics in one control period
 IMAGE_SIZE = 256  # [px] square, as the images of BridgeData V2 are stored
 RADIUS = 0.024  # [m] of every object, half of its width and height
+HOLD = RADIUS + 0.005  # [m] of each finger from the middle with an object between them
+FIST = 0.025  # [m] half the width of what a closed hand pushes with
 OPEN, SHUT = 0.042, 0.012  # [m] of each finger from the middle; shut, they are told to go on to 0
 
 _GEOMS = {
@@ -28,9 +30,16 @@ def scene_xml() -> str:
                 f'<geom type="{kind}" size="{size}" mass="0.04" {_FRICTION} '
                 f'rgba="{rgb[0]} {rgb[1]} {rgb[2]} 1"/></body>'
             )
+    # What the hand touches with is the fist, and a weld that holds; see World.
     finger = (
         '<geom type="box" size="0.011 0.006 0.03" pos="0 0 0.018" rgba="0.25 0.25 0.28 1" '
-        f'mass="0.1" {_FRICTION}/>'
+        'mass="0.1" contype="0" conaffinity="0"/>'
+    )
+    names = [f'{colour} {shape}' for colour in COLOURS for shape in _GEOMS]
+    welds = ''.join(
+        f'<weld name="{name}" body1="hand" body2="{name}" relpose="0 0 0 1 0 0 0" active="false" '
+        'solref="0.02 1"/>'
+        for name in names
     )
     return f"""
 <mujoco>
@@ -57,6 +66,8 @@ def scene_xml() -> str:
         mass="1.0" contype="0" conaffinity="0"/>
       <geom type="cylinder" size="0.014 0.03" pos="0 0 0.1" rgba="0.55 0.55 0.6 1"
         mass="0.5" contype="0" conaffinity="0"/>
+      <geom name="fist" type="box" size="{FIST} {FIST} 0.02" pos="0 0 0.01" mass="0.1" group="4"
+        contype="0" conaffinity="0" {_FRICTION}/>
       <body name="finger_left" gravcomp="1">
         <joint name="left" type="slide" axis="0 1 0" range="{SHUT * 0.5} {OPEN}" damping="20"/>
         {finger}
@@ -67,8 +78,10 @@ def scene_xml() -> str:
       </body>
     </body>
   </worldbody>
-  <contact><exclude body1="finger_left" body2="finger_right"/></contact>
-  <equality><weld body1="goal" body2="hand" solref="0.02 1" solimp="0.95 0.99 0.001"/></equality>
+  <equality>
+    <weld body1="goal" body2="hand" solref="0.02 1" solimp="0.95 0.99 0.001"/>
+    {welds}
+  </equality>
   <actuator>
     <position joint="left" kp="400" forcerange="-6 6"/>
     <position joint="right" kp="400" forcerange="-6 6"/>

@@ -3,7 +3,9 @@
 The task is made to be learnable by a model of a few million parameters at 112 pixels: objects of
 about 5 cm that differ in colour and shape, a hand that keeps upright, a spot of light below it (as
 of a laser pointer in the palm) that shows from one camera where over the table it is, and control
-at 5 Hz.
+at 5 Hz. The gripper helps too: open, it passes over things without touching; closing, it gets hold
+of what is within 3 cm along each axis and draws it in; closed, it pushes with a flat fist that is
+wider than what is drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.sim.goals import COLOURS, DIRECTIONS, Goal, SHAPES
 from trt_openvla_ros.sim.scene import (
+    HOLD,
     IMAGE_SIZE,
     OPEN,
     RADIUS,
@@ -32,10 +35,12 @@ MAX_STEP = 0.04  # [m] the hand moves no further along an axis in one control st
 HAND_LOW, HAND_HIGH = np.array([-0.20, -0.24, 0.015]), np.array([0.20, 0.24, 0.22])
 TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
 HOVER = 0.12  # [m] height of the fingertips' centre when travelling
-LIFTED = 0.06  # [m] an object's centre above this was picked up
+LIFTED = 0.045  # [m] an object's centre above this was picked up
 REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
 PUSHED = 0.06  # [m] displacement along the direction that counts
+GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
 _SPACING = 0.085  # [m] least distance between two objects
+_LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,20 @@ class World:
     """One table. `reset` makes a scene from a seed; `step` moves the hand; `image` looks."""
 
     def __init__(self) -> None:
-        """Build the model; the renderer starts at the first image."""
+        """Build the model; the renderer starts at the first image.
+
+        Raises:
+            ConfigError: MuJoCo cannot be imported, or not with the OpenGL of this machine.
+        """
         # Headless unless the user chose otherwise; MuJoCo reads this when it is imported.
         if 'mujoco' not in sys.modules and sys.platform == 'linux':
             os.environ.setdefault('MUJOCO_GL', 'egl')
-        import mujoco
+        try:
+            import mujoco
+        except ModuleNotFoundError as error:
+            raise ConfigError(f'{error}; install mujoco, as tools/setup_env.sh does') from error
+        except Exception as error:  # PyOpenGL has an AttributeError where a library is missing
+            raise _no_opengl(error) from error
 
         self._mujoco = mujoco
         self._model = mujoco.MjModel.from_xml_string(scene_xml())
@@ -86,13 +100,17 @@ class World:
         self._names: list[str] = []
         self.reset(0)
 
+    @staticmethod
+    def names(seed: int) -> list[str]:
+        """Name the objects that `reset` puts on the table, such as 'red block'."""
+        return _draw_names(np.random.default_rng(seed))
+
     def reset(self, seed: int) -> None:
         """Put three to five objects of different looks on the table, and the hand above it."""
         rng = np.random.default_rng(seed)
         self._mujoco.mj_resetData(self._model, self._data)
-        looks = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
-        self._names = [str(name) for name in rng.permutation(looks)[: rng.integers(3, 6)]]
-        for index, name in enumerate(looks):
+        self._names = _draw_names(rng)
+        for index, name in enumerate(_LOOKS):
             joint = self._data.joint(self._model.body(name).jntadr[0])
             joint.qpos[:3] = (1.0, 0.1 * index, -1.0)
         placed: list[np.ndarray] = []
@@ -103,7 +121,9 @@ class World:
             joint.qpos[:] = (*spot, RADIUS, 1, 0, 0, 0)
         hand = rng.uniform((-0.12, -0.18, 0.10), (0.12, 0.18, 0.18))
         self._place_hand(hand, 1.0)
-        self._target, self._rotation, self._opening = hand, np.zeros(3), 1.0
+        self._target, self._rotation = hand, np.zeros(3)
+        self._closed, self._held = False, ''
+        self._grip(True)
         self._settle(10)
         self._start = {thing.name: thing.position for thing in self.things}
         self._reached: set[Goal] = set()
@@ -147,14 +167,40 @@ class World:
         move = np.clip(action[:3], -MAX_STEP, MAX_STEP)
         self._target = np.clip(start + move, HAND_LOW, HAND_HIGH)
         self._rotation = np.clip(self._rotation + action[3:6], -np.pi, np.pi)
-        self._opening = 1.0 if action[6] > 0.5 else 0.0
-        self._data.ctrl[:] = OPEN if self._opening else 0.0
+        self._grip(action[6] > 0.5)
         self._mujoco.mju_euler2Quat(self._data.mocap_quat[0], self._rotation, 'xyz')
         # Most of the period for the way, the rest to come to rest.
         for part in range(1, 9):
             self._data.mocap_pos[0] = start + (self._target - start) * min(1.0, part / 6)
             self._settle(SUBSTEPS // 8)
         self._note_success()
+
+    def _grip(self, opens: bool) -> None:
+        """Open, close around nothing, or close around what is within reach and hold it."""
+        if opens:
+            self._held = ''
+        elif not self._closed:
+            hand = self.hand.position
+            near = [
+                thing.name
+                for thing in self.things
+                if np.abs(thing.position - hand).max() < GRIP_REACH
+            ]
+            self._held = near[0] if near else ''
+        self._closed = not opens
+        width = OPEN if opens else HOLD if self._held else 0.0
+        self._data.ctrl[:] = width
+        for name in self._names:
+            self._data.eq_active[self._model.equality(name).id] = name == self._held
+        # An open hand passes over things without touching, and one that holds touches nothing
+        # else, so that a centimetre beside the middle is near enough.
+        touches = int(self._closed and not self._held)
+        fist, hand = self._model.geom('fist'), self._model.body('hand')
+        # MuJoCo remembers for each body too whether anything of it can touch.
+        for bits in (fist.contype, fist.conaffinity):
+            bits[:] = touches
+        for bits in (self._model.body_contype, self._model.body_conaffinity):
+            bits[hand.id] = touches
 
     def _note_success(self) -> None:
         hand = self.hand
@@ -196,6 +242,11 @@ class World:
         return Hand(self._data.body('hand').xpos.copy(), yaw, float(opening))
 
     @property
+    def hand_orientation(self) -> np.ndarray:
+        """[4] unit quaternion w, x, y, z of the hand in the base frame."""
+        return self._data.body('hand').xquat.copy()
+
+    @property
     def state(self) -> State:
         """Hand and objects together."""
         return State(self.hand, self.things)
@@ -229,10 +280,7 @@ class World:
             try:
                 self._renderer = self._mujoco.Renderer(self._model, IMAGE_SIZE, IMAGE_SIZE)
             except Exception as error:
-                raise ConfigError(
-                    f'MuJoCo cannot render with MUJOCO_GL={os.environ.get("MUJOCO_GL")!r} '
-                    f'({error!r}); install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL=osmesa'
-                ) from error
+                raise _no_opengl(error) from error
         self._point_at_table()
         self._renderer.update_scene(self._data, 'camera')
         return self._renderer.render()
@@ -252,3 +300,14 @@ class World:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _draw_names(rng: np.random.Generator) -> list[str]:
+    return [str(name) for name in rng.permutation(_LOOKS)[: rng.integers(3, 6)]]
+
+
+def _no_opengl(error: Exception) -> ConfigError:
+    return ConfigError(
+        f'MuJoCo cannot render with MUJOCO_GL={os.environ.get("MUJOCO_GL")!r} ({error!r}); '
+        'install libegl1, libopengl0 and libgl1-mesa-dri, or set MUJOCO_GL=osmesa'
+    )

@@ -78,7 +78,7 @@ def demonstrations(path: Path, episodes: int, size: int, workers: int) -> Demons
         unfinished.rename(path)
     return Demonstrations(
         **{
-            name: np.load(path / f'{name}.npy', mmap_mode='r' if name == 'images' else None)
+            name: np.load(path / f'{name}.npy', mmap_mode='c' if name == 'images' else None)
             for name in Demonstrations.__dataclass_fields__
         }
     )

@@ -1,89 +1,134 @@
 """Stage 2: projector and language model together, behind towers that no longer change.
 
-Two things make the action learnable in an hour: a token that stands for a number counts as partly
-right when it is near (its neighbours share the target), and the hidden state from which an answer
-is predicted must also tell where the named object and the hand are (by a head that is thrown
-away).
+Three things make the action learnable in an hour: a token that stands for a number counts as
+partly right when it is near (its neighbours share the target); the hidden state from which an
+answer is predicted must also tell where the named object and the hand are (by a head that is
+thrown away); and one attention head must look at the object that is talked about.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-import time
 
 import torch
 from torch import nn
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from tqdm import tqdm
 import transformers
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from trt_openvla_ros.engines.torch_vision import Projector
 from trt_openvla_ros.prompt import Tokenizer
 from trt_openvla_ros.training.lessons import FACTS, Lesson, Teacher
+from trt_openvla_ros.training.loop import autocast, train
 from trt_openvla_ros.training.vocabulary import BINS
 
-_PEAK = 2e-3  # learning rate
-_BLUR = 1.5  # [bins or px] of a number's target
-_SAVE = 60.0  # [s] between two notes of the progress
+_PEAK = 8e-4  # learning rate
+_LOOKING = 1  # layer; the one before it gathers the words
+# Of a number's target: about as far as it can be told from a picture of this size. Were actions'
+# narrower, the frequent ones (none, and as far as one may) would win over those in between.
+_ACTION_BLUR = 20.0  # [bins]
+_PIXEL_BLUR = 2.0  # [px]
 
 
 class Student(nn.Module):
     """Projector, Llama and the auxiliary head."""
 
-    def __init__(self, text_config: dict[str, object], widths: list[int]) -> None:
-        """Build it with random weights."""
+    def __init__(self, text_config: dict[str, object], width: int, fused: bool) -> None:
+        """Build it with random weights, behind towers that are width wide together."""
         super().__init__()
-        self.projector = Projector(widths)
-        config = transformers.LlamaConfig(**text_config, attn_implementation='sdpa')
+        hidden = text_config['hidden_size']
+        self.projector = Projector([width, *([4 * width] if fused else []), hidden, hidden])
+        # The default range, 0.02, suits wide models: here each step would change a tenth of it,
+        # and no head finds the object that is named.
+        config = transformers.LlamaConfig(
+            **text_config, attn_implementation='sdpa', initializer_range=hidden**-0.5
+        )
         self.llama = transformers.LlamaForCausalLM(config)
         self.facts = nn.Linear(config.hidden_size, FACTS)
 
-    def forward(self, features: torch.Tensor, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give logits [M, V] and facts [M, FACTS] where the answers are predicted."""
+    def forward(
+        self, features: torch.Tensor, lesson: Lesson
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Answer where the answers are predicted.
+
+        Returns:
+            Logits [M, V], facts [M, FACTS], and the logarithm of how much, where objects are
+            mentioned, one head looks at each patch [K, N].
+        """
         count, patches, _ = features.shape
+        device = features.device
         embed = self.llama.get_input_embeddings()
-        start = embed(torch.ones(count, 1, dtype=torch.long))
+        start = embed(torch.ones(count, 1, dtype=torch.long, device=device))
         inputs = torch.cat([start, self.projector(features).to(start), embed(lesson.ids)], 1)
-        image = torch.arange(1 + patches).expand(count, -1)
+        image = torch.arange(1 + patches, device=device).expand(count, -1)
         positions = torch.cat([image, lesson.positions], 1)
         segments = F.pad(lesson.segments, (1 + patches, 0), value=0)
         seen = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-        seen = seen & torch.ones(seen.shape[1:], dtype=torch.bool).tril()
-        mask = torch.zeros(seen.shape, dtype=torch.bfloat16)
-        mask = mask.masked_fill(~seen, torch.finfo(torch.bfloat16).min)[:, None]
-        hidden = self.llama.model(
-            inputs_embeds=inputs, attention_mask=mask, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        at = hidden[lesson.rows, 1 + patches + lesson.columns]
-        return self.llama.lm_head(at), self.facts(at)
+        seen = seen & torch.ones(seen.shape[1:], dtype=torch.bool, device=device).tril()
+        mask = torch.zeros(seen.shape, dtype=inputs.dtype, device=device)
+        mask = mask.masked_fill(~seen, torch.finfo(inputs.dtype).min)[:, None]
+        output = self.llama.model(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        last = output.last_hidden_state[lesson.rows, 1 + patches + lesson.columns]
+        looks = self._looks(output.hidden_states[_LOOKING], positions, mask)
+        mentions = lesson.mention_rows, 1 + patches + lesson.mention_columns
+        return self.llama.lm_head(last), self.facts(last), looks[mentions][:, 1 : 1 + patches]
+
+    def _looks(
+        self, hidden: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Give the logarithm of the attention [B, L, L] of the first head."""
+        layer = self.llama.model.layers[_LOOKING]
+        size = layer.self_attn.head_dim
+        normed = layer.input_layernorm(hidden)
+        queries, keys = (
+            F.linear(normed, projection.weight[:size])[:, None]
+            for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj)
+        )
+        turns = self.llama.model.rotary_emb(normed, positions)
+        queries, keys = apply_rotary_pos_emb(queries, keys, *turns)
+        scores = queries @ keys.transpose(2, 3) / size**0.5 + mask
+        return scores[:, 0].float().log_softmax(-1)
 
 
-def numbers_of(tokenizer: Tokenizer) -> list[range]:
-    """List the runs of ids that stand for consecutive numbers."""
+def numbers_of(tokenizer: Tokenizer) -> list[tuple[range, float]]:
+    """List the runs of ids that stand for consecutive numbers, and how wide a target is there."""
     last = tokenizer.vocab_size
-    runs = [range(last - BINS, last)]
+    runs = [(range(last - BINS, last), _ACTION_BLUR)]
     for start in ('\u2581', '\u2581['):
         first = tokenizer.piece_id(f'{start}0')
         ids = [tokenizer.piece_id(f'{start}{number}') for number in range(256)]
         if ids == list(range(first, first + 256)):
-            runs.append(range(first, first + 256))
+            runs.append((range(first, first + 256), _PIXEL_BLUR))
     return runs
 
 
-def blurred_targets(rows: int, runs: list[range]) -> torch.Tensor:
+def blurred_targets(rows: int, runs: list[tuple[range, float]]) -> torch.Tensor:
     """Give the target distribution [rows, rows] of every token."""
     target = torch.eye(rows)
-    for run in runs:
+    for run, blur in runs:
         place = torch.arange(len(run), dtype=torch.float32)
-        near = torch.exp(-0.5 * ((place[:, None] - place) / _BLUR) ** 2)
+        near = torch.exp(-0.5 * ((place[:, None] - place) / blur) ** 2)
         target[run.start : run.stop, run.start : run.stop] = near / near.sum(1, keepdim=True)
     return target
+
+
+def looking_loss(looks: torch.Tensor, lesson: Lesson) -> torch.Tensor:
+    """Ask that one head looks at any patch with the object that is mentioned."""
+    there = lesson.seen[lesson.mention_rows] == lesson.named[:, None]
+    visible = there.any(1)
+    return -looks[visible].masked_fill(~there[visible], -torch.inf).logsumexp(1).mean()
 
 
 def train_language(
     student: Student,
     teacher: Teacher,
-    features: list[torch.Tensor],
+    features: torch.Tensor,
     steps: int,
     batch: tuple[int, int],
     progress: Path,
@@ -91,47 +136,26 @@ def train_language(
     """Train student; go on from progress where there is one.
 
     Args:
-        student: Is changed.
+        student: Is changed, on its device.
         teacher: Makes the lessons.
-        features: Of each tower [n, N, D], side by side.
-        steps: In all; the learning rate falls to nothing at the last.
+        features: Of every picture [n, N, D], the towers' side by side.
+        steps: Batches.
         batch: Pictures, and goals of each.
-        progress: File that remembers weights and optimiser about every minute.
+        progress: As of `train`.
     """
-    targets = blurred_targets(student.llama.config.vocab_size, numbers_of(teacher.tokenizer))
-    optimiser = torch.optim.AdamW(student.parameters(), lr=_PEAK, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _PEAK, steps, pct_start=0.05)
-    done = 0
-    if progress.is_file():
-        saved = torch.load(progress, weights_only=True)
-        done = saved['done']
-        student.load_state_dict(saved['student'])
-        optimiser.load_state_dict(saved['optimiser'])
-        schedule.load_state_dict(saved['schedule'])
-    teacher.restart(done)
-    saved_at = time.monotonic()
-    bar = tqdm(range(done, steps), initial=done, total=steps, desc=teacher.style, mininterval=2)
-    for step in bar:
-        lesson = teacher.lesson(*batch)
-        seen = torch.cat([part[lesson.pictures] for part in features], dim=-1)
-        with torch.autocast('cpu', torch.bfloat16):
-            logits, facts = student(seen, lesson)
-        words = F.cross_entropy(logits.float(), targets[lesson.labels])
-        where = F.smooth_l1_loss(facts.float(), lesson.facts, beta=0.1)
-        optimiser.zero_grad(set_to_none=True)
-        (words + where).backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        bar.set_postfix(words=f'{words.item():.3f}', where=f'{where.item():.4f}', refresh=False)
-        if time.monotonic() - saved_at > _SAVE or step == steps - 1:
-            state = {
-                'done': step + 1,
-                'student': student.state_dict(),
-                'optimiser': optimiser.state_dict(),
-                'schedule': schedule.state_dict(),
-            }
-            unfinished = progress.with_suffix('.part')
-            torch.save(state, unfinished)
-            unfinished.replace(progress)
-            saved_at = time.monotonic()
+    device = next(student.parameters()).device
+    runs = numbers_of(teacher.tokenizer)
+    rows = student.llama.config.vocab_size
+    targets = torch.cat([blurred_targets(rows, runs), torch.eye(rows)]).to(device)
+
+    def losses_of(step: int) -> dict[str, torch.Tensor]:
+        lesson = teacher.lesson(step, *batch).to(device)
+        with autocast(device):
+            logits, facts, looks = student(features[lesson.pictures].to(device), lesson)
+        return {
+            'words': F.cross_entropy(logits.float(), targets[lesson.labels + rows * lesson.exact]),
+            'where': F.smooth_l1_loss(facts.float(), lesson.facts, beta=0.1),
+            'look': looking_loss(looks, lesson),
+        }
+
+    train(student, losses_of, steps, _PEAK, progress)

@@ -10,6 +10,7 @@ M: tokens of all answers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import re
 
 import numpy as np
 import torch
@@ -17,15 +18,21 @@ import torch
 from trt_openvla_ros.actions import ActionStatistics, ActionTokens
 from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
 from trt_openvla_ros.sim.expert import expert, target_of
-from trt_openvla_ros.sim.goals import goals_for, phrase
+from trt_openvla_ros.sim.goals import COLOURS, goals_for, phrase, SHAPES
 from trt_openvla_ros.sim.world import State, World
-from trt_openvla_ros.training.demonstrations import Demonstrations
+from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.reasoning_text import reasoning_of
 
 FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
 # A push has four directions and would otherwise be four of six goals.
 _KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+_EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
+_SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
+_MENTION = re.compile(
+    rf'(?P<colour>{"|".join(COLOURS)}) (?P<noun>{"|".join(_SHAPE_OF)})\b'
+    r'(?: \[[^\]]*\]| is [a-z]+(?: [a-z]+)?)?'
+)
 
 
 @dataclass
@@ -39,7 +46,11 @@ class Lesson:
         segments: [B, L] int64: 0 prefix, 1 and up the goals, -1 padding.
         rows, columns: [M] int64, where in ids the answers' tokens are predicted from.
         labels: [M] int64, those tokens.
+        exact: [M] bool, whether only that very token is right, although it is a number.
         facts: [M, FACTS] float32, what the hidden state there should tell; scaled to about 1.
+        mention_rows, mention_columns: [K] int64, where in ids an object is being talked about.
+        named: [K] int64 index into LOOKS, that object.
+        seen: [B, N] int64 index into LOOKS, what is in each patch.
     """
 
     pictures: np.ndarray
@@ -49,7 +60,29 @@ class Lesson:
     rows: torch.Tensor
     columns: torch.Tensor
     labels: torch.Tensor
+    exact: torch.Tensor
     facts: torch.Tensor
+    mention_rows: torch.Tensor
+    mention_columns: torch.Tensor
+    named: torch.Tensor
+    seen: torch.Tensor
+
+    def to(self, device: torch.device) -> Lesson:
+        """Move the tensors."""
+        moved = {
+            name: value.to(device) for name, value in vars(self).items() if name != 'pictures'
+        }
+        return Lesson(self.pictures, **moved)
+
+
+@dataclass(frozen=True)
+class _Example:
+    """One goal: ids behind the shared prefix, ids of the answer, (index, look) of mentions."""
+
+    prompt: list[int]
+    answer: list[int]
+    mentions: list[tuple[int, int]]
+    facts: np.ndarray
 
 
 @dataclass
@@ -60,9 +93,9 @@ class Teacher:
     style: str
     tokenizer: Tokenizer
     statistics: ActionStatistics
-    patches: int
+    seen: np.ndarray  # [n, N] as of patch_labels
     seed: int
-    _cache: dict[str, list[int]] = field(default_factory=dict)
+    _cache: dict[str, list[int]] = field(default_factory=dict)  # ids of prompts
 
     def __post_init__(self) -> None:
         """Find the part of the prompt that is the same for every goal."""
@@ -70,67 +103,86 @@ class Teacher:
         self._tokens = ActionTokens(self.tokenizer.vocab_size)
         template = PROMPT_STYLES[self.style].template
         self._shared = self.tokenizer.encode(template[: template.index(' {instruction}')])
-        self.restart(0)
 
-    def restart(self, step: int) -> None:
-        """Draw from here on what has not been drawn before step."""
-        self._rng = np.random.default_rng([self.seed, step])
-
-    def lesson(self, pictures: int, goals: int) -> Lesson:
-        """Draw pictures, and for each some goals of its scene."""
-        chosen = self._rng.integers(len(self.demos.images), size=pictures)
+    def lesson(self, step: int, pictures: int, goals: int) -> Lesson:
+        """Draw the pictures of a step, and for each some goals of its scene."""
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.integers(len(self.demos.images), size=pictures)
         prefix = self._shared[1:]
-        first = 1 + self.patches
-        rows, answers = [], []
+        first = 1 + self.seen.shape[1]
+        rows, answers, mentions = [], [], []
         for row, picture in enumerate(chosen):
             ids, segments = list(prefix), [0] * len(prefix)
             positions = list(range(first, first + len(prefix)))
             state = self.demos.state(picture)
             for segment in range(1, goals + 1):
-                prompt, answer, facts = self._example(state)
-                start = len(ids) + len(prompt) - 1
-                text = prompt + answer[:-1]
+                example = self._example(state, rng)
+                # Where a token is predicted from is one before where it stands.
+                start = len(ids) + len(example.prompt) - 1
+                # Rotation and gripper have few values, and the model reads them again itself.
+                loose = len(example.answer) - _EXACT
+                answers += [
+                    (row, start + i, label, i >= loose, example.facts)
+                    for i, label in enumerate(example.answer)
+                ]
+                mentions += [(row, len(ids) + at, look) for at, look in example.mentions]
+                text = example.prompt + example.answer[:-1]
                 begin = first + len(prefix)
                 ids += text
                 segments += [segment] * len(text)
                 positions += range(begin, begin + len(text))
-                answers += [(row, start + i, label, facts) for i, label in enumerate(answer)]
             rows.append((ids, positions, segments))
         length = max(len(ids) for ids, _, _ in rows)
         padded = [
             torch.tensor([values + [fill] * (length - len(values)) for values in column])
             for column, fill in zip(zip(*rows, strict=True), (0, 0, -1), strict=True)
         ]
-        where, columns, labels, facts = zip(*answers, strict=True)
+        *places, facts = zip(*answers, strict=True)
         return Lesson(
             chosen,
             *padded,
-            torch.tensor(where),
-            torch.tensor(columns),
-            torch.tensor(labels),
+            *map(torch.tensor, places),
             torch.from_numpy(np.stack(facts)),
+            *map(torch.tensor, zip(*mentions, strict=True)),
+            torch.from_numpy(self.seen[chosen]),
         )
 
-    def _example(self, state: State) -> tuple[list[int], list[int], np.ndarray]:
-        kind = self._rng.choice(list(_KINDS), p=list(_KINDS.values()))
+    def _example(self, state: State, rng: np.random.Generator) -> _Example:
+        kind = rng.choice(list(_KINDS), p=list(_KINDS.values()))
         goals = [goal for goal in goals_for(state.things) if goal.kind == kind]
-        goal = goals[self._rng.integers(len(goals))]
+        goal = goals[rng.integers(len(goals))]
         action = expert(state, goal)
-        instruction = normalise_instruction(phrase(goal, self._rng))
+        instruction = normalise_instruction(phrase(goal, rng))
         style = PROMPT_STYLES[self.style]
         prompt = style.template.format(instruction=instruction)
-        ids = self._encode(prompt)
+        ids, answer, mentions = self._encode(prompt), [], self._mentions(prompt)
         if style.reasons:
             text = prompt + reasoning_of(self._world, state, goal, action)
-            answer = [*self.tokenizer.encode(text)[len(ids) :], self.tokenizer.empty_piece_id]
+            answer = self.tokenizer.encode(text)[len(ids) :]
+            mentions = self._mentions(text)
         else:
-            ids, answer = [*ids, self.tokenizer.empty_piece_id], []
+            ids = [*ids, self.tokenizer.empty_piece_id]
+        answer += [self.tokenizer.empty_piece_id] * style.reasons
         answer += self._tokens.encode(normalise(action, self.statistics)).tolist()
         answer.append(self.tokenizer.eos_id)
+        if not style.reasons:  # from the noun on, everything is about the object
+            (begin, look), *_ = mentions
+            mentions = [(at, look) for at in range(begin, len(ids) + len(answer) - 1)]
         hand = state.hand
         place = target_of(state, goal).position
         facts = np.float32([*place, *hand.position, hand.opening, *action[:3]]) * _SCALE
-        return ids[len(self._shared) :], answer, facts
+        known = len(self._shared)
+        mentions = [(at - known, look) for at, look in mentions]
+        return _Example(ids[known:], answer, mentions, facts)
+
+    def _mentions(self, text: str) -> list[tuple[int, int]]:
+        """List the tokens that name an object or say where it is, as (index, look)."""
+        mentions = []
+        for match in _MENTION.finditer(text):
+            noun, end = (len(self.tokenizer.encode(text[: match.end(at)])) for at in ('noun', 0))
+            look = LOOKS.index((match['colour'], _SHAPE_OF[match['noun']]))
+            mentions += [(at, look) for at in range(noun - 1, end)]
+        return mentions
 
     def _encode(self, prompt: str) -> list[int]:
         if prompt not in self._cache:

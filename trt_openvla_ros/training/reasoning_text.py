@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import itertools
+import re
 
 import numpy as np
 
@@ -18,6 +19,7 @@ _PLANS = {
     'pick': 'open the gripper, move above it, lower, grasp, lift',
 }
 _CORNERS = RADIUS * np.array(list(itertools.product((-1, 1), repeat=3)))
+_DIRECTIONS = (('backward', 'forward'), ('right', 'left'), ('down', 'up'))  # along x, y, z
 _STILL = 0.008  # [m] a displacement below this is not worth a word
 _ORDER = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
 
@@ -32,9 +34,7 @@ def move_of(action: np.ndarray, opening: float) -> str:
     """Name an action [7] of a hand with that opening in the words of Embodied Chain-of-Thought."""
     words = [
         names[int(value > 0)]
-        for value, names in zip(
-            action[:3], (('backward', 'forward'), ('right', 'left'), ('down', 'up')), strict=True
-        )
+        for value, names in zip(action[:3], _DIRECTIONS, strict=True)
         if abs(value) > _STILL
     ]
     parts = ['move ' + ' '.join(words)] if words else []
@@ -44,6 +44,22 @@ def move_of(action: np.ndarray, opening: float) -> str:
         if not closes or opening > 0.8:
             parts.append('close gripper' if closes else 'open gripper')
     return ', '.join(parts) or 'stop'
+
+
+def agrees(move: str, action: np.ndarray) -> bool:
+    """Tell whether a MOVE describes an action [7].
+
+    Each direction that it names is that of the displacement, and each displacement of more than
+    twice what is worth a word is named.
+    """
+    words = set(re.findall(r'[a-z]+', move))
+    for value, names in zip(action[:3], _DIRECTIONS, strict=True):
+        backward, forward = (name in words for name in names)
+        if (backward and value >= 0) or (forward and value <= 0):
+            return False
+        if abs(value) > 2 * _STILL and not (forward or backward):
+            return False
+    return bool(words)
 
 
 def reasoning_of(world: World, state: State, goal: Goal, action: np.ndarray) -> str:

@@ -9,25 +9,28 @@ B: batch, N: patches, S: image size, T: MOST_THINGS, D: width.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from tqdm import tqdm
 
-from trt_openvla_ros.checkpoint import TowerConfig
 from trt_openvla_ros.engines.torch_vision import Tower
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
+from trt_openvla_ros.training.loop import autocast, train
 
 METRES = 10.0  # positions are learnt in decimetres, which makes errors of one size
+Norm = tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation; of R, G, B
 _HAND = 4  # position and opening
 
 
-def pixel_values(images: torch.Tensor, mean: list[float], std: list[float]) -> torch.Tensor:
+def pixel_values(images: torch.Tensor, norm: Norm) -> torch.Tensor:
     """Normalise [B, S, S, 3] uint8 to [B, 3, S, S] float32."""
-    scaled = images.float() / 255
-    return ((scaled - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2).contiguous()
+    mean, std = (torch.tensor(values, device=images.device) for values in norm)
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def patch_labels(demos: Demonstrations, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,49 +55,53 @@ def patch_labels(demos: Demonstrations, rows: int) -> tuple[np.ndarray, np.ndarr
 
 
 def train_tower(
-    demos: Demonstrations, config: TowerConfig, norm: tuple[list, list], steps: int, seed: int
-) -> Tower:
-    """Train one tower and give it back without its auxiliary head."""
+    tower: Tower, demos: Demonstrations, norm: Norm, steps: int, seed: int, progress: Path
+) -> None:
+    """Train one tower behind an auxiliary head; go on from progress where there is one.
+
+    Args:
+        tower: Is changed, on its device.
+        demos: What is looked at.
+        norm: Mean and standard deviation of each colour.
+        steps: Batches of 64 pictures.
+        seed: Of the batches.
+        progress: As of `train`.
+    """
+    device = next(tower.parameters()).device
     torch.manual_seed(seed)
-    tower = Tower(config)
-    head = nn.Linear(tower.vit.embed_dim, len(LOOKS) + 1 + 3 + _HAND)
+    head = nn.Linear(tower.vit.embed_dim, len(LOOKS) + 1 + 3 + _HAND).to(device)
     rows = tower.vit.patch_embed.grid_size[0]
     looks, places = map(torch.from_numpy, patch_labels(demos, rows))
     hands = torch.from_numpy(demos.hands)[:, [0, 1, 2, 4]] * torch.tensor([*[METRES] * 3, 1.0])
-    parameters = [*tower.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1.5e-3, steps, pct_start=0.1)
-    rng = np.random.default_rng(seed)
-    bar = tqdm(range(steps), desc=f'tower {config.timm_id[:24]}', mininterval=2)
-    for _ in bar:
+
+    def losses_of(step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([seed, step])
         batch = np.sort(rng.integers(len(demos.images), size=64))
-        pixels = pixel_values(torch.from_numpy(demos.images[batch]), *norm)
-        with torch.autocast('cpu', torch.bfloat16):
+        pixels = pixel_values(torch.from_numpy(demos.images[batch]).to(device), norm)
+        with autocast(device):
             features = tower(pixels)
         answer = head(features.float())
         which, where, hand = answer.split([len(LOOKS) + 1, 3, _HAND], dim=-1)
-        label, there = looks[batch], looks[batch] < len(LOOKS)
-        losses = {
-            'which': F.cross_entropy(which.flatten(0, 1), label.flatten()),
-            'where': F.smooth_l1_loss(where[there], METRES * places[batch][there], beta=0.1),
-            'hand': F.smooth_l1_loss(hand, hands[batch][:, None].expand_as(hand), beta=0.1),
+        label = looks[batch].to(device)
+        there = label < len(LOOKS)
+        place = METRES * places[batch].to(device)
+        target = hands[batch].to(device)[:, None].expand_as(hand)
+        return {
+            'which': 3 * F.cross_entropy(which.flatten(0, 1), label.flatten()),
+            'where': 3 * F.smooth_l1_loss(where[there], place[there], beta=0.1),
+            'hand': 2 * F.smooth_l1_loss(hand, target, beta=0.1),
         }
-        loss = 3 * losses['which'] + 3 * losses['where'] + 2 * losses['hand']
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        bar.set_postfix({name: f'{value.item():.4f}' for name, value in losses.items()})
-    return tower.eval()
+
+    train(nn.ModuleList([tower, head]), losses_of, steps, 1.5e-3, progress)
 
 
 @torch.inference_mode()
-def features_of(tower: Tower, demos: Demonstrations, norm: tuple[list, list]) -> torch.Tensor:
-    """Look at every picture once: [n, N, D] bfloat16."""
+def features_of(tower: Tower, demos: Demonstrations, norm: Norm) -> torch.Tensor:
+    """Look at every picture once: [n, N, D] bfloat16 on the CPU."""
+    device = next(tower.parameters()).device
     parts = []
     for first in tqdm(range(0, len(demos.images), 256), desc='features', mininterval=2):
-        images = torch.from_numpy(demos.images[first : first + 256])
-        with torch.autocast('cpu', torch.bfloat16):
-            parts.append(tower(pixel_values(images, *norm)).bfloat16())
+        images = torch.from_numpy(demos.images[first : first + 256]).to(device)
+        with autocast(device):
+            parts.append(tower(pixel_values(images, norm)).bfloat16().cpu())
     return torch.cat(parts)

@@ -25,7 +25,7 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
     """Write the tokenizer's files to directory and return the number of pieces.
 
     Args:
-        directory: Is there.
+        directory: Is made; complete or absent when this returns or is interrupted.
         corpus: Sentences such as the model will read and write; numbers do not matter.
     """
     model = sentencepiece_model_pb2.ModelProto.FromString(_train(corpus))
@@ -53,9 +53,11 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
         rare += 1
     for index in range(BINS):
         append(chr(rare + index))
-    (directory / 'tokenizer.model').write_bytes(model.SerializeToString())
+    unfinished = directory.with_suffix('.part')
+    unfinished.mkdir(parents=True, exist_ok=True)
+    (unfinished / 'tokenizer.model').write_bytes(model.SerializeToString())
     count = len(model.pieces)
-    _fast(model, count).save(str(directory / 'tokenizer.json'))
+    _fast(model, count).save(str(unfinished / 'tokenizer.json'))
     special = {'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<PAD>'}
     files = {
         'added_tokens.json': {'<PAD>': count},
@@ -72,7 +74,8 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
         },
     }
     for name, content in files.items():
-        (directory / name).write_text(json.dumps(content, indent=2) + '\n')
+        (unfinished / name).write_text(json.dumps(content, indent=2) + '\n')
+    unfinished.rename(directory)
     return count
 
 

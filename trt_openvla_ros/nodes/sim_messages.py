@@ -1,0 +1,60 @@
+"""What the simulated world shows, as messages; and which actions it takes."""
+
+from __future__ import annotations
+
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+from sensor_msgs.msg import CameraInfo, JointState
+from std_msgs.msg import Header
+
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.sim.scene import IMAGE_SIZE, OPEN, SHUT
+from trt_openvla_ros.sim.world import World
+
+BASE_FRAME = 'base_link'
+CAMERA_FRAME = 'camera_optical_frame'
+JOINTS = ('finger_left', 'finger_right')
+
+
+def camera_info(world: World, header: Header) -> CameraInfo:
+    """Describe the camera: a pinhole without distortion."""
+    matrix = world.camera_matrix
+    return CameraInfo(
+        header=header,
+        height=IMAGE_SIZE,
+        width=IMAGE_SIZE,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=matrix.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([matrix, np.zeros((3, 1))]).ravel(),
+    )
+
+
+def hand_pose(world: World, header: Header) -> PoseStamped:
+    """Give the pose of the fingertips' centre."""
+    message = PoseStamped(header=header)
+    place, turn = message.pose.position, message.pose.orientation
+    place.x, place.y, place.z = world.hand.position.tolist()
+    turn.w, turn.x, turn.y, turn.z = world.hand_orientation.tolist()
+    return message
+
+
+def joint_states(world: World, header: Header) -> JointState:
+    """Give each finger's distance from the middle [m]."""
+    width = SHUT + world.hand.opening * (OPEN - SHUT)
+    return JointState(header=header, name=JOINTS, position=[width] * len(JOINTS))
+
+
+def why_impossible(message: VlaAction) -> str:
+    """Say why nothing could move so; '' where it could."""
+    action = np.asarray(message.action)
+    if not np.isfinite(action).all():
+        return f'{action.tolist()} is not seven finite numbers'
+    opening = action[VlaAction.GRIPPER]
+    if not 0.0 <= opening <= 1.0:
+        return (
+            f'the gripper is {opening}, where 0 is closed and 1 is open; leave gripper_closed '
+            'and gripper_open of the policy at their defaults'
+        )
+    return ''

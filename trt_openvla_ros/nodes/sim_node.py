@@ -1,0 +1,234 @@
+"""The tabletop as a node: it shows images, takes actions, and knows whether a goal was reached."""
+
+from __future__ import annotations
+
+from collections import deque
+import time
+from typing import Any
+
+from builtin_interfaces.msg import Time as Stamp
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
+
+from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes import parameters
+from trt_openvla_ros.nodes.conversions import to_message
+from trt_openvla_ros.nodes.run import run
+from trt_openvla_ros.nodes.sim_messages import (
+    BASE_FRAME,
+    CAMERA_FRAME,
+    camera_info,
+    hand_pose,
+    joint_states,
+    why_impossible,
+)
+from trt_openvla_ros.sim.goals import draw, Goal, parse_in, phrase
+from trt_openvla_ros.sim.world import World
+from trt_openvla_ros.srv import Reset
+
+_THROTTLE = 2.0  # [s] between two warnings of one kind
+_PATIENCE = 1.0  # [s] until an image that nobody answered is shown again, in lock-step
+_POLL = 0.1  # [s] between two looks at that
+_MOST_UNANSWERED = 1000  # images that an action may still answer
+
+
+class SimNode(Node):
+    """One world. With a rate it goes on by itself; in lock-step each action is one step.
+
+    An action answers an image, which it names by its stamp: a stamp is used once, and those of
+    images before the reset, or before the one that was answered last, are forgotten.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make the first scene; arguments are those of rclpy's Node.
+
+        Raises:
+            ParameterException: A parameter has an impossible value.
+            ConfigError: There is no OpenGL to render with.
+            InputError: Parameter instruction is no goal of the scene.
+        """
+        super().__init__('sim', **kwargs)
+        parameters.declare(self, parameters.SIM_SPECS)
+        self._rate = self.get_parameter('rate').value
+        self._publish_clock = self.get_parameter('publish_clock').value
+        self._world = World()
+        self._past = 0  # [ns] simulated before this scene
+        self._stamp = 0  # [ns] of the newest image
+        self._listeners = 0  # to the instruction, who heard it
+        self._said: deque[str] = deque(maxlen=100)  # by us, and not come back yet
+        sensor = qos_profile_sensor_data
+        self._images = self.create_publisher(Image, 'camera/image_raw', sensor)
+        self._camera_infos = self.create_publisher(CameraInfo, 'camera/camera_info', sensor)
+        self._poses = self.create_publisher(PoseStamped, 'hand/pose', 10)
+        self._joints = self.create_publisher(JointState, 'joint_states', 10)
+        self._instructions = self.create_publisher(String, 'instruction', 10)
+        if self._publish_clock:
+            self._clocks = self.create_publisher(ClockMessage, '/clock', 10)
+        self.create_subscription(VlaAction, 'policy/action', self._on_action, 10)
+        self.create_subscription(String, 'instruction', self._on_instruction, 10)
+        self.create_service(Reset, '~/reset', self._on_reset)
+        self.create_service(Trigger, '~/success', self._on_success)
+        self._begin(self.get_parameter('seed').value, self.get_parameter('instruction').value)
+        # Steady: this node makes the time that others take from /clock.
+        self.create_timer(
+            1.0 / self._rate if self._rate else _POLL,
+            self._tick,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def destroy_node(self) -> None:
+        """Free the renderer before the node goes."""
+        self._world.close()
+        super().destroy_node()
+
+    def _begin(self, seed: int, instruction: str) -> None:
+        """Make a scene and ask for something in it; where that raises, nothing has changed."""
+        if instruction:
+            parse_in(instruction, World.names(seed))
+        self._past += round(1e9 * self._world.time)
+        self._world.reset(seed)
+        if not instruction:
+            rng = np.random.default_rng([seed, 1])
+            instruction = phrase(draw(self._world.things, rng), rng)
+        self._image = self._world.image()
+        self._steps, self._opening = 0, 1.0
+        self._unanswered: deque[int] = deque(maxlen=_MOST_UNANSWERED)
+        self._ask(instruction, parse_in(instruction, World.names(seed)))
+        self._say()
+
+    def _ask(self, instruction: str, goal: Goal | None) -> None:
+        self._instruction, self._goal = instruction, goal
+        self._action: np.ndarray | None = None
+        # The next tick shows an image: a policy hears first and sees then.
+        self._shown_at: float | None = None
+        self.get_logger().info(f'instruction: {instruction!r}')
+
+    def _say(self) -> None:
+        self._said.append(self._instruction)
+        self._instructions.publish(String(data=self._instruction))
+
+    def _tick(self) -> None:
+        if self._rate:
+            if self._shown_at is not None:
+                self._step()
+            self._show()
+        elif self._shown_at is None or time.monotonic() - self._shown_at > _PATIENCE:
+            self._show()
+
+    def _step(self) -> None:
+        still = np.array([0.0] * VlaAction.GRIPPER + [self._opening])
+        action = still if self._action is None else self._action
+        self._action, self._opening = None, action[VlaAction.GRIPPER]
+        self._world.step(action)
+        self._steps += 1
+        self._image = self._world.image()
+
+    def _show(self) -> None:
+        # Whoever came late has not heard what is asked.
+        listeners = self._instructions.get_subscription_count()
+        if listeners > self._listeners:
+            self._say()
+        self._listeners = listeners
+        stamp = self._next_stamp()
+        if self._publish_clock:
+            self._clocks.publish(ClockMessage(clock=stamp))
+        image = to_message(self._image)
+        image.header = Header(stamp=stamp, frame_id=CAMERA_FRAME)
+        base = Header(stamp=stamp, frame_id=BASE_FRAME)
+        self._poses.publish(hand_pose(self._world, base))
+        self._joints.publish(joint_states(self._world, base))
+        self._camera_infos.publish(camera_info(self._world, image.header))
+        self._images.publish(image)
+        self._unanswered.append(self._stamp)
+        self._shown_at = time.monotonic()
+
+    def _next_stamp(self) -> Stamp:
+        if self._publish_clock:
+            now = self._past + round(1e9 * self._world.time)
+        else:
+            now = self.get_clock().now().nanoseconds
+        self._stamp = max(now, self._stamp + 1)
+        return Time(nanoseconds=self._stamp).to_msg()
+
+    def _on_action(self, message: VlaAction) -> None:
+        reason = self._why_ignored(message)
+        if reason:
+            self.get_logger().warning(f'action ignored: {reason}', throttle_duration_sec=_THROTTLE)
+            return
+        self._action = np.array(message.action)
+        if self._rate:
+            answered = Time.from_msg(message.header.stamp).nanoseconds
+            while self._unanswered.popleft() != answered:
+                pass
+        else:
+            # All of them showed the same: what the world was before this step.
+            self._unanswered.clear()
+            self._step()
+            self._show()
+
+    def _why_ignored(self, message: VlaAction) -> str:
+        stamp = message.header.stamp
+        if Time.from_msg(stamp).nanoseconds not in self._unanswered:
+            return (
+                f'its stamp {stamp.sec}.{stamp.nanosec:09d} is of no image that waits for an '
+                'action; it must be that of an image since the reset, newer than the last answered'
+            )
+        if message.instruction != self._instruction:
+            return (
+                f'it follows {message.instruction!r}, while {self._instruction!r} is asked; '
+                'say again what you want, so that both hear it (ros2 topic pub -w 2)'
+            )
+        return why_impossible(message)
+
+    def _on_instruction(self, message: String) -> None:
+        # As the policy node has it: the last one said counts, and a blank one stops.
+        if message.data in self._said:  # our own comes back; any before it were lost
+            while self._said.popleft() != message.data:
+                pass
+            return
+        instruction, goal = message.data if message.data.strip() else '', None
+        if instruction == self._instruction:
+            return
+        if instruction:
+            try:
+                goal = parse_in(instruction, [thing.name for thing in self._world.things])
+            except InputError as error:
+                self.get_logger().warning(f'success will not be known: {error}')
+        self._ask(instruction, goal)
+        # Who spoke may have reached us alone: `ros2 topic pub --once` waits for one subscriber.
+        self._listeners = 0
+
+    def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        try:
+            self._begin(request.seed, request.instruction)
+        except InputError as error:
+            response.message = str(error)
+        else:
+            names = ', '.join(thing.name for thing in self._world.things)
+            response.success, response.message = True, f'on the table: {names}'
+            response.kind = self._goal.kind
+        response.instruction = self._instruction
+        return response
+
+    def _on_success(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._goal is not None and self._world.success(self._goal)
+        if self._goal is None:
+            verdict = 'no goal of this table, so nobody can tell'
+        else:
+            verdict = 'reached' if response.success else 'not reached'
+        response.message = f'{self._instruction!r}: {verdict}; {self._steps} steps since the reset'
+        return response
+
+
+def main() -> None:
+    """Run the node until it is interrupted."""
+    run(SimNode)
