@@ -148,9 +148,10 @@ class Client:
 
     def _request(self, method: str, path: str, payload: Mapping | None = None) -> dict[str, Any]:
         deadline = time.monotonic() + self.timeout
-        # Echoed, so that an answer can never be taken for that to another question.
+        # Echoed, so that an answer can never be taken for that to another question. Not
+        # X-Request-Id, which proxies replace.
         number = uuid.uuid4().hex
-        headers = {**self._headers, 'X-Request-Id': number}
+        headers = {**self._headers, 'X-Question-Id': number}
         body = None
         if payload is not None:
             body = json.dumps(payload).encode()
@@ -166,7 +167,7 @@ class Client:
             raise EngineError(f'{self.url}: {why}') from error
         if response.will_close:
             self.close()
-        if response.getheader('X-Request-Id', number) != number:
+        if response.getheader('X-Question-Id', number) != number:
             self.close()
             raise EngineError(f'{self.url}: the answer is to another question')
         if response.status != 200:

@@ -147,7 +147,7 @@ def test_an_answer_that_drips_does_not_outlast_the_timeout():
         (http_of(b'<html>'), 'is it a server of trt_openvla_ros'),
         (http_of(b'{}'), "gives no prediction: KeyError\\('action'\\)"),
         (http_of(b'{"action": [1]}'), 'gives no prediction'),
-        (http_of(b'{}', b'X-Request-Id: another'), 'the answer is to another question'),
+        (http_of(b'{}', b'X-Question-Id: another'), 'the answer is to another question'),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{', 'is it a server|IncompleteRead'),
     ],
 )

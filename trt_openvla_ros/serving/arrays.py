@@ -22,6 +22,8 @@ _SEVERAL_BYTES = ('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 # Single bytes have no order, so numpy writes '|' for them.
 DTYPES = frozenset(('|b1', '|i1', '|u1', *(o + kind for o in '<>' for kind in _SEVERAL_BYTES)))
 _MAX_DIMS = 8
+# What any body can hold is less. An empty array may still have lengths that numpy cannot count.
+_MAX_BYTES = 2**40
 
 
 def read_json(data: bytes | str) -> Any:
@@ -142,6 +144,8 @@ def _header(dtype: Any, shape: Any) -> tuple[np.dtype, tuple[int, ...], int]:
     ):
         raise Refusal(400, f'shape {shape!r:.60} is not up to {_MAX_DIMS} lengths')
     kind = np.dtype(dtype)
+    if math.prod(n or 1 for n in shape) * kind.itemsize > _MAX_BYTES:
+        raise Refusal(400, f'shape {shape!r:.60} is more than any request holds')
     return kind, tuple(shape), math.prod(shape) * kind.itemsize
 
 

@@ -106,8 +106,8 @@ class _Courtesy:
         self._ended = 'content-length' not in headers and 'transfer-encoding' not in headers
         self._begun = False
         # So that clients know which question an answer is to.
-        number = headers.get('x-request-id', '')[:_MAX_NUMBER]
-        self._echo = [(b'x-request-id', number.encode('latin-1'))] if number else []
+        number = headers.get('x-question-id', '')[:_MAX_NUMBER]
+        self._echo = [(b'x-question-id', number.encode('latin-1'))] if number else []
 
     async def receive(self) -> Message:
         message = await self._receive()
