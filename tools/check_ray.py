@@ -96,7 +96,7 @@ def main() -> None:
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while not answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 sys.exit('it does not answer')
@@ -104,7 +104,7 @@ def main() -> None:
         check()
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(300)
     print('ok')
 
 

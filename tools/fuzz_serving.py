@@ -13,6 +13,7 @@ import base64
 from collections import Counter
 import io
 import json
+import math
 from pathlib import Path
 import resource
 import time
@@ -129,7 +130,15 @@ forms = st.fixed_dictionaries(
     {'image': broken(FILES) | text, 'instruction': text | st.binary(max_size=60)},
     optional={'unnorm_key': text, 'more': st.binary(max_size=60)},
 )
-packed_arrays = st.fixed_dictionaries(
+packed_images = st.tuples(*[st.integers(0, 6)] * 2, st.integers(1, 5)).map(
+    lambda shape: {
+        b'__ndarray__': True,
+        b'data': bytes(math.prod(shape)),
+        b'dtype': '|u1',
+        b'shape': list(shape),
+    }
+)
+packed_arrays = packed_images | st.fixed_dictionaries(
     {b'__ndarray__': st.just(True)},
     optional={b'data': st.binary(max_size=60) | plain, b'dtype': dtypes, b'shape': shapes},
 )
@@ -143,8 +152,9 @@ def _pack(value: Any) -> bytes:
 
 
 observations = (
-    st.dictionaries(
-        st.sampled_from([*IMAGE_KEYS, 'prompt', 'unnorm_key']), packed_arrays | tree, max_size=4
+    st.fixed_dictionaries(
+        {'prompt': text | tree},
+        optional=dict.fromkeys((*IMAGE_KEYS, 'unnorm_key', 'state'), packed_arrays | tree),
     ).map(_pack)
     | tree.map(_pack)
     | broken(MESSAGES)
