@@ -3,7 +3,7 @@ SHELL := /bin/bash
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
 
-.PHONY: help build demo evaluate train test lint bench pipeline agreement clean
+.PHONY: help build demo evaluate train serve test lint bench pipeline agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -20,6 +20,10 @@ evaluate: build  ## measure how often the small checkpoints obey: EPISODES=100 O
 
 train: build  ## train models/tiny_openvla and models/tiny_ecot anew, from nothing
 	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/train_tiny
+
+serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='-p port:=8001'
+	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/deploy_server --ros-args \
+	  -p checkpoint:=$(or $(CHECKPOINT),models/tiny_openvla) $(SERVE)
 
 test: build  ## run every test
 	@$(overlay) && pytest test

@@ -13,6 +13,13 @@ setup(
     description=' '.join(manifest.findtext('description').split()),
     license=manifest.findtext('license'),
     packages=find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
+    package_data={'trt_openvla_ros.serving': ['page/*']},
+    entry_points={
+        'console_scripts': [
+            'deploy_server = trt_openvla_ros.serving.main:main',
+            'query_server = trt_openvla_ros.serving.query:main',
+        ]
+    },
     python_requires='>=3.10',
     install_requires=[
         'huggingface_hub',
@@ -35,6 +42,15 @@ setup(
             'pyyaml',
             'tqdm',
             'transformers>=4.40',
+        ],
+        'serve': [
+            'fastapi',
+            'msgpack',
+            'prometheus-client',
+            'python-multipart',
+            'pyyaml',
+            'uvicorn',
+            'websockets',
         ],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,3 +116,30 @@ class ActionStatistics:
         low = np.where(self.mask, self.q01, -1.0)
         high = np.where(self.mask, self.q99, 1.0)
         return ' '.join(f'[{a:.4g}, {b:.4g}]' for a, b in zip(low, high, strict=True))
+
+
+def find_statistics(
+    stats: Mapping[str, dict], unnorm_key: str | None, source: object
+) -> tuple[str, ActionStatistics]:
+    """Find the statistics of a data set; None is allowed when there is only one.
+
+    Args:
+        stats: norm_stats of a checkpoint.
+        unnorm_key: The data set.
+        source: Where they come from, for the message.
+
+    Raises:
+        ConfigError: There is no such key; the message lists all with their ranges.
+    """
+    key = unnorm_key or (next(iter(stats)) if len(stats) == 1 else None)
+    if key not in stats:
+        lines = ''.join(
+            f'\n  {name}: {ActionStatistics.from_norm_stats(entry, name).describe()}'
+            for name, entry in stats.items()
+        )
+        asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
+        raise ConfigError(
+            f'{asked} {source}; its keys and their ranges '
+            f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
+        )
+    return key, ActionStatistics.from_norm_stats(stats[key], key)

@@ -6,6 +6,7 @@ H, W: size of the camera's image; S: size of the tower's image; C: 3 per vision 
 from __future__ import annotations
 
 from dataclasses import dataclass
+import io
 
 import numpy as np
 from PIL import Image
@@ -91,6 +92,11 @@ def check_image(image: np.ndarray) -> np.ndarray:
             '[height, width, 3] uint8 RGB is needed'
         )
     return image
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode a JPEG or PNG file that this process wrote, to [H, W, 3] uint8 RGB."""
+    return np.asarray(Image.open(io.BytesIO(data), formats=('JPEG', 'PNG')).convert('RGB'))
 
 
 def _parse(config: dict) -> tuple[tuple[_Branch, ...], tuple[int, int, int] | None]:

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from trt_openvla_ros.actions import ActionStatistics, ActionTokens
+from trt_openvla_ros.actions import ActionStatistics, ActionTokens, find_statistics
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory, open_engines
@@ -29,6 +29,9 @@ class Policy:
     """An OpenVLA-family model: image and instruction in, action and reasoning out.
 
     Not safe for calls from two threads at once.
+
+    Attributes:
+        image_tokens: How many positions an image takes in the model's context.
     """
 
     def __init__(
@@ -118,19 +121,7 @@ class Policy:
         Raises:
             ConfigError: There is no such key; the message lists all with their ranges.
         """
-        stats = self.checkpoint.norm_stats
-        key = unnorm_key or (next(iter(stats)) if len(stats) == 1 else None)
-        if key not in stats:
-            lines = ''.join(
-                f'\n  {name}: {ActionStatistics.from_norm_stats(entry, name).describe()}'
-                for name, entry in stats.items()
-            )
-            asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
-            raise ConfigError(
-                f'{asked} {self.checkpoint.path}; its keys and their ranges '
-                f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
-            )
-        return key, ActionStatistics.from_norm_stats(stats[key], key)
+        return find_statistics(self.checkpoint.norm_stats, unnorm_key, self.checkpoint.path)
 
     def set_unnorm_key(self, unnorm_key: str | None) -> None:
         """Apply another data set's statistics from the next prediction on.
@@ -146,17 +137,37 @@ class Policy:
         """The data set whose statistics are applied."""
         return self._normalisation[0]
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What computes and where: checkpoint (a directory), dtype, device."""
+        return {
+            'checkpoint': str(self.checkpoint.path.absolute()),
+            'dtype': str(self.vision.dtype).removeprefix('torch.'),
+            'device': str(self.vision.device),
+        }
+
+    def check_instruction(self, instruction: str) -> None:
+        """Raise InputError where an instruction cannot be used."""
+        self.prompter(instruction)
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """Give the [S, S, 3] uint8 RGB that the model sees of an image, before normalising."""
+        return self.processor.preview(image)
+
     def close(self) -> None:
         """Free the engines' memory; the policy cannot predict any more."""
         self.vision = self.language = None
         free_memory()
 
-    def predict(self, image: np.ndarray, instruction: str) -> Prediction:
+    def predict(
+        self, image: np.ndarray, instruction: str, *, verbatim: bool = False
+    ) -> Prediction:
         """Predict one control step.
 
         Args:
             image: [H, W, 3] uint8 RGB.
             instruction: What the user says, e.g. 'put the spoon on the towel'.
+            verbatim: It is a whole prompt, which the model reads as it stands.
 
         Raises:
             InputError: The image or instruction cannot be used.
@@ -167,7 +178,7 @@ class Policy:
             raise EngineError('the policy is closed; load it again')
         start = time.perf_counter()
         unnorm_key, statistics = self._normalisation
-        prompt, ids = self.prompter(instruction)
+        prompt, ids = self.prompter(instruction, verbatim)
         pixel_values = self.processor(image)
         preprocessed = time.perf_counter()
         embeddings = self.vision.encode(pixel_values)
@@ -220,6 +231,7 @@ class Policy:
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
         embeddings = [self.vision.encode(self.processor(image)) for image in (first, 255 - first)]
+        self.image_tokens = len(embeddings[0])
         logits = [self.language.first_logits(ids, e) for e in embeddings]
         if not np.isfinite(logits).all():
             raise EngineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 import re
@@ -61,6 +62,32 @@ def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
         f'no prompt is known for llm_backbone_id {llm_backbone_id!r}; '
         f'set prompt_style to one of {", ".join(PROMPT_STYLES)}'
     )
+
+
+def is_prompt(text: str) -> bool:
+    """Tell whether a text is a whole prompt of one of the styles and no instruction."""
+    return text.startswith(('In: ', _VICUNA.partition('.')[0]))
+
+
+def refuse_special(instruction: str, special: Iterable[str]) -> None:
+    """Refuse text that the tokenizer, or whoever wrote it, takes for something else.
+
+    Args:
+        instruction: What the user says, or a prompt.
+        special: The tokenizer's special tokens.
+
+    Raises:
+        InputError: It is no text, or contains a special token.
+    """
+    if not isinstance(instruction, str):
+        raise InputError(f'instruction is a {type(instruction).__name__}; text is needed')
+    for token in (*special, '<image>'):
+        # Compared without case: normalising would turn '<PAD>' into harmless text, but
+        # whoever sends it expects something else to happen.
+        if token.lower() in instruction.lower():
+            raise InputError(
+                f'instruction {instruction!r} contains the special token {token!r}; remove it'
+            )
 
 
 def normalise_instruction(instruction: str) -> str:
@@ -154,22 +181,16 @@ class Prompter:
     tokenizer: Tokenizer
     style: PromptStyle
 
-    def __call__(self, instruction: str) -> tuple[str, list[int]]:
-        """Make the prompt and its ids, <s> first.
+    def __call__(self, instruction: str, verbatim: bool = False) -> tuple[str, list[int]]:
+        """Make the prompt and its ids, <s> first; verbatim: the instruction is the prompt.
 
         Raises:
             InputError: The instruction is empty or holds a special token's text.
         """
-        if not isinstance(instruction, str):
-            raise InputError(f'instruction is a {type(instruction).__name__}; text is needed')
-        for token in (*self.tokenizer.special, '<image>'):
-            # Compared without case: normalising would turn '<PAD>' into harmless text, but
-            # whoever sends it expects something else to happen.
-            if token.lower() in instruction.lower():
-                raise InputError(
-                    f'instruction {instruction!r} contains the special token {token!r}; remove it'
-                )
-        text = self.style.template.format(instruction=normalise_instruction(instruction))
+        refuse_special(instruction, self.tokenizer.special)
+        text = instruction
+        if not verbatim:
+            text = self.style.template.format(instruction=normalise_instruction(instruction))
         ids = self.tokenizer.encode(text)
         empty = self.tokenizer.empty_piece_id
         if self.style.appends_empty_piece and ids[-1] != empty:

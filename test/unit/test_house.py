@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'trt_openvla_ros'
 # Rooms from the roof down: each may import what stands in later rows, and within its own room.
 ROWS = [
-    {'nodes', 'training', 'pipeline'},
-    {'policy', 'sim'},
-    {'engines', 'prompt', 'images', 'reasoning', 'actions'},
-    {'contracts', 'checkpoint', 'layout', 'errors'},
+    {'nodes', 'serving', 'training', 'pipeline'},
+    {'policy', 'remote', 'sim'},
+    {'engines', 'client', 'prompt', 'images', 'reasoning', 'actions'},
+    {'contracts', 'checkpoint', 'layout', 'errors', 'params'},
 ]
 ROS = {
     'builtin_interfaces',

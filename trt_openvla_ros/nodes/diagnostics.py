@@ -28,11 +28,18 @@ class Statistics:
         'images_rejected',
         'instructions_rejected',
         'output_errors',
+        'engine_errors',
         'internal_errors',
         'actions',
         'out_of_range_tokens',
     )
-    ERRORS = ('images_rejected', 'instructions_rejected', 'output_errors', 'internal_errors')
+    ERRORS = (
+        'images_rejected',
+        'instructions_rejected',
+        'output_errors',
+        'engine_errors',
+        'internal_errors',
+    )
 
     def __init__(self) -> None:
         """Start at zero."""

@@ -12,11 +12,19 @@ from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.layout import failed_verification
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.remote import open_remote, RemotePolicy
 
 _ACTION_DIM = 7  # of VlaAction
+_REMOTE = (
+    'remote_url',
+    'remote_token_file',
+    'remote_jpeg_quality',
+    'remote_timeout',
+    'unnorm_key',
+)
 
 
-def load_policy(value: Callable[[str], Any]) -> Policy:
+def load_policy(value: Callable[[str], Any]) -> Policy | RemotePolicy:
     """Load what the parameters say.
 
     Args:
@@ -25,6 +33,10 @@ def load_policy(value: Callable[[str], Any]) -> Policy:
     Raises:
         PolicyError: The checkpoint or a parameter cannot be used.
     """
+    if value('engine') == 'remote':
+        policy = open_remote({name: value(name) for name in _REMOTE})
+        check_statistics(policy, policy.unnorm_key)
+        return policy
     if not value('checkpoint'):
         raise ConfigError(
             "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
@@ -53,7 +65,7 @@ def _check_verified(value: Callable[[str], Any]) -> None:
         )
 
 
-def check_statistics(policy: Policy, unnorm_key: str | None) -> None:
+def check_statistics(policy: Policy | RemotePolicy, unnorm_key: str | None) -> None:
     """Refuse statistics whose actions a VlaAction cannot hold.
 
     Raises:

@@ -59,7 +59,7 @@ SPECS: dict[str, Spec] = {
         'Data set whose statistics turn bins into m and rad; empty where the checkpoint has one.',
         read_only=False,
     ),
-    'engine': Spec('torch', 'Backend that runs the model.'),
+    'engine': Spec('torch', 'Backend that runs the model; remote asks a server.'),
     'device': Spec('', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'),
     'dtype': Spec(
         '',
@@ -77,6 +77,19 @@ SPECS: dict[str, Spec] = {
     'constrain': Spec(True, 'Restrict tokens to the action range once the action began.'),
     'allow_failed_verify': Spec(
         False, 'Load an artifact of the pipeline even where its stage verify failed.'
+    ),
+    'remote_url': Spec('', 'Of engine remote: the server, such as http://192.168.1.5:8000.'),
+    'remote_token_file': Spec(
+        '', "File with the server's token; TRT_OPENVLA_TOKEN of the environment wins over it."
+    ),
+    'remote_jpeg_quality': Spec(
+        90, 'Quality of the JPEG that is sent to the server; 0 sends PNG, exact.', low=0, high=100
+    ),
+    'remote_timeout': Spec(
+        1.0,
+        'Longest time from image to action of the server [s]; a later answer is dropped.',
+        low=0.01,
+        high=60.0,
     ),
     'autostart': Spec(True, 'Configure and activate on start, without a lifecycle manager.'),
     'image_transport': Spec(

@@ -21,7 +21,7 @@ from std_msgs.msg import String
 
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory
-from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
+from trt_openvla_ros.errors import ConfigError, EngineError, InputError, OutputError, PolicyError
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes import parameters
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
@@ -32,8 +32,14 @@ from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.remote import RemotePolicy
 
 _THROTTLE = 2.0  # [s] between two warnings of one kind
+_COUNTS = {
+    OutputError: 'output_errors',
+    InputError: 'instructions_rejected',
+    EngineError: 'engine_errors',
+}
 
 
 class PolicyNode(PatientLifecycleNode):
@@ -49,7 +55,7 @@ class PolicyNode(PatientLifecycleNode):
             ParameterException: A parameter has an impossible value.
         """
         super().__init__('policy', **kwargs)
-        self._policy: Policy | None = None
+        self._policy: Policy | RemotePolicy | None = None
         self._worker: Worker | None = None
         self._inputs: list[Subscription] = []
         self._outputs: dict[str, LifecyclePublisher] = {}
@@ -78,7 +84,7 @@ class PolicyNode(PatientLifecycleNode):
             self.get_logger().error(f'not configured: {self._failure}')
         else:
             self._state, self._failure = 'inactive', ''
-            self.get_logger().info(f'loaded {self._policy.checkpoint.path}')
+            self.get_logger().info(f'loaded {self._origin["checkpoint"]}')
             return TransitionCallbackReturn.SUCCESS
         # Behind the handler, where the error no longer holds what had been loaded.
         self._release()
@@ -89,9 +95,7 @@ class PolicyNode(PatientLifecycleNode):
         self._applied_key = self._value('unnorm_key')
         self._origin = {
             'engine': self._value('engine'),
-            'checkpoint': str(self._policy.checkpoint.path.absolute()),
-            'dtype': str(self._policy.vision.dtype).removeprefix('torch.'),
-            'device': str(self._policy.vision.device),
+            **self._policy.origin,
         }
         self._statistics = Statistics()
         self._outputs = {
@@ -176,7 +180,7 @@ class PolicyNode(PatientLifecycleNode):
         instruction = message.data if message.data.strip() else ''
         try:
             if instruction:
-                self._policy.prompter(instruction)
+                self._policy.check_instruction(instruction)
             state = (
                 f'instruction: {instruction!r}' if instruction else 'empty instruction: stopped'
             )
@@ -193,9 +197,8 @@ class PolicyNode(PatientLifecycleNode):
     def _guard(self, work: Callable[..., Any], *args: Any) -> Any:
         try:
             return work(*args)
-        except (OutputError, InputError) as error:
-            bad_output = isinstance(error, OutputError)
-            self._statistics.count('output_errors' if bad_output else 'instructions_rejected')
+        except (OutputError, InputError, EngineError) as error:
+            self._statistics.count(_COUNTS[type(error)])
             self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
         except Exception:  # noqa: BLE001 - one bad frame must not end the node
             if not self.context.ok():  # interrupted while the model computed
@@ -258,7 +261,7 @@ class PolicyNode(PatientLifecycleNode):
         self._outputs['action'].publish(message)
         self._outputs['reasoning'].publish(String(data=p.reasoning))
         if self._value('publish_prompt_image'):
-            preview = to_message(self._policy.processor.preview(image))
+            preview = to_message(self._policy.preview(image))
             preview.header = source.header
             self._outputs['prompt_image'].publish(preview)
         self._statistics.count('actions')

@@ -1,0 +1,147 @@
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.params import describe_params, param, read_params
+from trt_openvla_ros.serving.settings import ServerSettings
+
+CONFIG = Path(__file__).parents[2] / 'config'
+
+
+@dataclass(frozen=True)
+class Numbers:
+    name: str = param('', 'A word.')
+    colour: str = param('red', 'A colour.', choices=('red', 'blue'))
+    count: int = param(3, 'How many.', 1, 10)
+    speed: float = param(0.5, 'How fast [m/s].', 0.0, 2.0)
+    loud: bool = param(False, 'Whether it is heard.')
+
+
+def read(*arguments):
+    return read_params(Numbers, arguments, 'program')
+
+
+def rules(*rules):
+    return read('--ros-args', *(x for rule in rules for x in ('-p', rule)))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text):
+        path = tmp_path / 'a file.yaml'
+        path.write_text(text)
+        return str(path)
+
+    return written
+
+
+def test_nothing_said_is_the_defaults():
+    assert read() == read('--ros-args') == Numbers()
+
+
+def test_rules_have_the_types_of_yaml():
+    told = rules('name:=x y', 'count:=7', 'speed:=1', 'loud:=true', 'colour:=blue')
+    assert told == Numbers('x y', 'blue', 7, 1.0, True)
+    assert type(told.speed) is float
+    assert rules('name:=a:=b').name == 'a:=b'
+    assert rules('name:=').name == ''
+    assert rules("name:='7'").name == '7'
+
+
+def test_later_wins(write):
+    path = write('program: {ros__parameters: {count: 4, name: file}}')
+    told = read('--ros-args', '-p', 'count:=5', '--params-file', path)
+    assert (told.count, told.name) == (4, 'file')
+    assert read('--ros-args', '--params-file', path, '-p', 'count:=5').count == 5
+
+
+@pytest.mark.parametrize('node', ['/**', '/*', 'program', '/program', '/**/program'])
+def test_files_are_those_of_a_node(write, node):
+    path = write(f'{node}:\n  ros__parameters:\n    count: 9\n')
+    assert read('--ros-args', '--params-file', path).count == 9
+
+
+def test_what_is_for_another_node_is_not_for_this_one(write):
+    path = write('policy: {ros__parameters: {checkpoint: x}}')
+    assert read('--ros-args', '--params-file', path, '-p', 'policy:count:=5') == Numbers()
+    assert rules('program:count:=5').count == 5
+
+
+def test_what_launch_gives_to_every_node_is_let_pass():
+    assert read('--ros-args', '-r', '__node:=other', '-p', 'count:=2', '--').count == 2
+
+
+@pytest.mark.parametrize(
+    ('rule', 'reason'),
+    [
+        ('count:=0', '-p count:=0: count is 0; a int from 1 to 10 is needed'),
+        ('count:=2.5', 'count is 2.5; a int'),
+        ('count:=true', 'count is True; a int'),
+        ('count:=two', "count is 'two'; a int"),
+        ('count:=', 'count is None; a int'),
+        ('speed:=2.1', 'speed is 2.1; a double from 0.0 to 2.0'),
+        ('speed:=.nan', 'speed is nan; a double'),
+        ('loud:=1', 'loud is 1; a bool'),
+        ('name:=7', 'name is 7; a string'),
+        ('name:=[a]', r"name is \['a'\]; a string"),
+        ('colour:=green', "colour is 'green'; a string, one of 'red', 'blue'"),
+        ('cuont:=1', "unknown parameter 'cuont'; did you mean count?"),
+        ('zzz:=1', "unknown parameter 'zzz'; known: name, colour"),
+        ('count', "-p 'count' is not NAME:=VALUE"),
+        (':=3', 'is not NAME:=VALUE'),
+        ('name:={', 'is not YAML'),
+    ],
+)
+def test_a_wrong_rule_is_told_with_the_way_out(rule, reason):
+    with pytest.raises(ConfigError, match=reason):
+        rules(rule)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('', 'then ros__parameters'),
+        ('- a', 'then ros__parameters'),
+        ('count: 3', 'then ros__parameters'),
+        ('program: {count: 3}', 'then ros__parameters'),
+        ('program: {ros__parameters: [count]}', 'then ros__parameters'),
+        ('/**: {ros__parameters: {cuont: 3}}', r"a file.yaml: unknown parameter 'cuont'"),
+        ('/**: {ros__parameters: {count: 33}}', r'a file.yaml: count is 33'),
+        ('/**: {ros__parameters: {1: 33}}', "unknown parameter '1'"),
+        ('a: [', 'is not YAML'),
+        ('!!python/object:os.system {}', 'is not YAML'),
+    ],
+)
+def test_a_wrong_file_is_told_with_the_way_out(write, text, reason):
+    with pytest.raises(ConfigError, match=reason):
+        read('--ros-args', '--params-file', write(text))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'reason'),
+    [
+        (['--port', '3'], "unexpected argument '--port'; use: program --ros-args"),
+        (['-p', 'count:=3'], "unexpected argument '-p'"),
+        (['--ros-args', '-p'], '-p needs a value'),
+        (['--ros-args', '--params-file', '/nowhere'], 'cannot be read'),
+        (['--ros-args', '--', '-p', 'count:=3'], "unexpected argument '-p'"),
+    ],
+)
+def test_wrong_arguments_are_told_with_the_way_out(arguments, reason):
+    with pytest.raises(ConfigError, match=reason):
+        read(*arguments)
+
+
+def test_help_names_everything():
+    text = describe_params(ServerSettings)
+    for f in fields(ServerSettings):
+        assert f'  {f.name} (' in text
+        assert f.metadata['description'] in text
+
+
+def test_server_yaml_shows_every_default():
+    values = yaml.safe_load((CONFIG / 'server.yaml').read_text())
+    assert values['deploy_server']['ros__parameters'] == vars(ServerSettings())

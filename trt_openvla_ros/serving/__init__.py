@@ -1,0 +1,1 @@
+"""The policy over HTTP and websockets, for clients outside ROS."""

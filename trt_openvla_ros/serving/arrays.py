@@ -1,0 +1,166 @@
+"""Numpy arrays in JSON (json_numpy) and in msgpack (openpi), read strictly.
+
+Only numbers, never pickled objects, and never more memory than bytes were sent: the length is
+checked before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+import json
+import math
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from trt_openvla_ros.serving.refusal import Refusal
+
+_SEVERAL_BYTES = ('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
+# Single bytes have no order, so numpy writes '|' for them.
+DTYPES = frozenset(('|b1', '|i1', '|u1', *(o + kind for o in '<>' for kind in _SEVERAL_BYTES)))
+_MAX_DIMS = 8
+# What any body can hold is less. An empty array may still have lengths that numpy cannot count.
+_MAX_BYTES = 2**40
+
+
+def read_json(data: bytes | str) -> Any:
+    """Parse JSON in which arrays stay as json_numpy wrote them.
+
+    Raises:
+        Refusal: It is not JSON.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        # A RecursionError's text is about Python, and the client has none.
+        detail = 'it is nested too deeply' if isinstance(error, RecursionError) else error
+        raise Refusal(400, f'the body is not JSON: {detail}') from None
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a JSON value is an array as json_numpy writes it."""
+    return isinstance(value, dict) and '__numpy__' in value
+
+
+def array_of_json(value: dict) -> np.ndarray:
+    """Read {'__numpy__': base64, 'dtype': '|u1', 'shape': [H, W, 3]}; the result is read-only.
+
+    Raises:
+        Refusal: It is not such an array of numbers.
+    """
+    text = value.get('__numpy__')
+    dtype, shape, size = _header(value.get('dtype'), value.get('shape'))
+    if not isinstance(text, str) or len(text) != 4 * math.ceil(size / 3):
+        raise Refusal(
+            400,
+            f'an array of dtype {dtype.str} and shape {list(shape)} is {size} bytes, in base64 '
+            f'{4 * math.ceil(size / 3)} characters; __numpy__ has '
+            f'{len(text) if isinstance(text, str) else type(text).__name__}',
+        )
+    return _view(_base64(text, '__numpy__'), dtype, shape, size)
+
+
+def json_of_array(array: np.ndarray) -> dict:
+    """Give what json_numpy 2 writes for an array."""
+    array = np.asarray(array)
+    return {
+        '__numpy__': base64.b64encode(array.tobytes()).decode(),
+        'dtype': array.dtype.str,
+        'shape': list(array.shape),
+    }
+
+
+def bytes_of_base64(text: str, name: str) -> bytes:
+    """Decode base64, with or without the head of a data URL.
+
+    Raises:
+        Refusal: It is not base64.
+    """
+    if text.startswith('data:'):
+        text = text.partition(',')[2]
+    return _base64(text, name)
+
+
+def read_msgpack(data: bytes) -> Any:
+    """Parse msgpack with arrays as openpi packs them.
+
+    Raises:
+        Refusal: It is not msgpack, or holds anything but plain values and arrays of numbers.
+    """
+    try:
+        # Lengths that are announced are limited by those that are there.
+        return msgpack.unpackb(
+            data, object_hook=_unpacked, ext_hook=_no_extension, strict_map_key=False
+        )
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise Refusal(400, f'the message is not msgpack: {str(error) or repr(error)}') from None
+
+
+def write_msgpack(value: Any) -> bytes:
+    """Pack plain values and arrays as openpi does."""
+    return msgpack.packb(value, default=_packed)
+
+
+def _packed(value: np.ndarray) -> dict:
+    return {
+        b'__ndarray__': True,
+        b'data': value.tobytes(),
+        b'dtype': value.dtype.str,
+        b'shape': value.shape,
+    }
+
+
+def _unpacked(value: dict) -> Any:
+    if b'__ndarray__' in value:
+        dtype, shape, size = _header(value.get(b'dtype'), value.get(b'shape'))
+        data = value.get(b'data')
+        if not isinstance(data, bytes):
+            raise Refusal(400, f'the data of an array are bytes, not {type(data).__name__}')
+        return _view(data, dtype, shape, size)
+    if b'__npgeneric__' in value:
+        dtype, _, _ = _header(value.get(b'dtype'), [])
+        number = value.get(b'data')
+        if not isinstance(number, bool | int | float):
+            raise Refusal(400, f'a numpy scalar is a number, not {type(number).__name__}')
+        return number
+    return value
+
+
+def _no_extension(code: int, data: bytes) -> None:
+    raise ValueError(f'extension type {code} is not used in this protocol')
+
+
+def _header(dtype: Any, shape: Any) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Check dtype and shape; give them with the size in bytes."""
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise Refusal(400, f'dtype {dtype!r:.60} is not allowed; use |u1 for images')
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) > _MAX_DIMS
+        or not all(type(n) is int and n >= 0 for n in shape)
+    ):
+        raise Refusal(400, f'shape {shape!r:.60} is not up to {_MAX_DIMS} lengths')
+    kind = np.dtype(dtype)
+    if math.prod(n or 1 for n in shape) * kind.itemsize > _MAX_BYTES:
+        raise Refusal(400, f'shape {shape!r:.60} is more than any request holds')
+    return kind, tuple(shape), math.prod(shape) * kind.itemsize
+
+
+def _view(data: bytes, dtype: np.dtype, shape: tuple[int, ...], size: int) -> np.ndarray:
+    if len(data) != size:
+        raise Refusal(
+            400, f'an array of dtype {dtype.str} and shape {list(shape)} is {size} bytes, not '
+            f'{len(data)}',
+        )  # fmt: skip
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _base64(text: str, name: str) -> bytes:
+    decode: Callable[..., bytes] = base64.b64decode
+    try:
+        return decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(400, f'{name} is not base64: {error}') from None

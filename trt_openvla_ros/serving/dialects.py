@@ -1,0 +1,223 @@
+"""The ways in which clients ask over HTTP, told apart by content, and how each is answered.
+
+original  tensorrt-openvla (rail-berkeley): the image is a string of json_numpy.
+openvla   deploy.py of openvla/openvla: the image is json_numpy; answered by a bare array.
+oft       deploy.py of moojink/openvla-oft: 'full_image'; answered by a list of arrays.
+modern    this project's: the image is a JPEG or PNG file, in base64 or as a multipart file.
+
+openvla and oft may come doubly encoded, {"encoded": "<JSON text>"}, and are answered likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import json
+from typing import Any
+
+import numpy as np
+
+from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.serving.arrays import (
+    array_of_json,
+    bytes_of_base64,
+    is_array,
+    json_of_array,
+    read_json,
+)
+from trt_openvla_ros.serving.pictures import read_picture, rgb_of_array
+from trt_openvla_ros.serving.refusal import Refusal
+
+# Far beyond any instruction; a model's context is 2048 tokens.
+_MAX_TEXT = 2000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server knows once the policy has answered.
+
+    Attributes:
+        prediction: The policy's.
+        timings: Seconds by part, the policy's and the server's.
+        prompt_ids: What the model read: prompt ids, with ids past the model's vocabulary where
+            the image stood.
+        decode: Ids to text, special tokens left out.
+    """
+
+    prediction: Prediction
+    timings: dict[str, float]
+    prompt_ids: Callable[[], list[int]]
+    decode: Callable[[list[int]], str]
+    eos_id: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, understood.
+
+    Attributes:
+        dialect: One of the names above.
+        image: [H, W, 3] uint8 RGB.
+        instruction: A sentence, or a full prompt.
+        unnorm_key: None leaves it to the server.
+        write: Answer to the body of the response, JSON.
+    """
+
+    dialect: str
+    image: np.ndarray
+    instruction: str
+    unnorm_key: str | None
+    write: Callable[[Answer], bytes]
+
+
+def read_question(body: bytes, max_pixels: int) -> Question:
+    """Understand the JSON body of a request.
+
+    Raises:
+        Refusal: It is none of the dialects, or its image or text cannot be used.
+    """
+    payload = read_json(body)
+    if not isinstance(payload, dict):
+        raise Refusal(400, f'the body is a JSON {_kind(payload)}; an object is needed')
+    double = 'encoded' in payload
+    if double:
+        if len(payload) > 1 or not isinstance(payload['encoded'], str):
+            raise Refusal(400, 'encoded is one string of JSON, with no other key beside it')
+        payload = read_json(payload['encoded'])
+        if not isinstance(payload, dict):
+            raise Refusal(400, f'encoded holds a JSON {_kind(payload)}; an object is needed')
+    # Also those that are not used, such as a wrist camera's: what cannot be read is refused.
+    for key, value in payload.items():
+        if is_array(value):
+            payload[key] = array_of_json(value)
+    if 'full_image' in payload:
+        return _numpy_question('oft', payload, 'full_image', max_pixels, double)
+    image = payload.get('image')
+    if not isinstance(image, str):
+        return _numpy_question('openvla', payload, 'image', max_pixels, double)
+    if double:
+        raise Refusal(400, 'doubly encoded requests hold their image as a json_numpy object')
+    if image.lstrip().startswith('{'):
+        return _original_question(payload, max_pixels)
+    picture = read_picture(bytes_of_base64(image, 'image'), max_pixels)
+    return Question('modern', picture, *_texts(payload), write_modern)
+
+
+def read_form(fields: dict[str, str | bytes], max_pixels: int) -> Question:
+    """Understand a multipart request: a file called image, and texts.
+
+    Raises:
+        Refusal: A field is missing or cannot be used.
+    """
+    image = fields.get('image')
+    if not isinstance(image, bytes):
+        raise Refusal(400, 'no file called image; use curl -F image=@FILE -F instruction=TEXT')
+    return Question('modern', read_picture(image, max_pixels), *_texts(fields), write_modern)
+
+
+def _numpy_question(
+    dialect: str, payload: dict, key: str, max_pixels: int, double: bool
+) -> Question:
+    image = payload.get(key)
+    if not isinstance(image, np.ndarray):
+        raise Refusal(
+            400,
+            f'{key} is {_kind(image) if key in payload else "missing"}; it must be a numpy array '
+            'encoded by json_numpy, or (image) a JPEG or PNG file in base64',
+        )
+    writer = _write_array if dialect == 'openvla' else _write_chunk
+    return Question(
+        dialect,
+        rgb_of_array(image, max_pixels),
+        *_texts(payload),
+        lambda answer: writer(answer, double),
+    )
+
+
+def _original_question(payload: dict, max_pixels: int) -> Question:
+    image = read_json(payload['image'])
+    if not is_array(image):
+        raise Refusal(400, 'image is a string of JSON, but not of an array by json_numpy')
+    return_ids = payload.get('return_ids', False)
+    if not isinstance(return_ids, bool):
+        raise Refusal(400, f'return_ids is {_kind(return_ids)}; true or false is needed')
+    return Question(
+        'original',
+        rgb_of_array(array_of_json(image), max_pixels),
+        *_texts(payload),
+        lambda answer: _write_original(answer, return_ids),
+    )
+
+
+def _texts(payload: dict) -> tuple[str, str | None]:
+    """Give instruction and unnorm_key."""
+    instruction = payload.get('instruction')
+    if not isinstance(instruction, str):
+        what = _kind(instruction) if 'instruction' in payload else 'missing'
+        raise Refusal(400, f'instruction is {what}; text is needed')
+    key = payload.get('unnorm_key')
+    if key is not None and not isinstance(key, str):
+        raise Refusal(400, f'unnorm_key is {_kind(key)}; text or null is needed')
+    check_text('instruction', instruction)
+    check_text('unnorm_key', key or '')
+    return instruction, key or None
+
+
+def check_text(name: str, text: str) -> None:
+    """Refuse text that is too long or no Unicode."""
+    if len(text) > _MAX_TEXT:
+        raise Refusal(400, f'{name} has {len(text)} characters; {_MAX_TEXT} are allowed')
+    # JSON can spell halves of characters, which no tokenizer or terminal can take.
+    if any('\ud800' <= character <= '\udfff' for character in text):
+        raise Refusal(400, f'{name} is not valid Unicode: {text!a}')
+
+
+def write_modern(answer: Answer) -> bytes:
+    """Write every field of a Prediction as plain JSON; numbers survive exactly."""
+    p = answer.prediction
+    return _compact(
+        {
+            'action': p.action.tolist(),
+            'normalised_action': p.normalised_action.tolist(),
+            'action_ids': p.action_ids.tolist(),
+            'generated_ids': p.generated_ids.tolist(),
+            'reasoning': p.reasoning,
+            'reasoning_fields': p.reasoning_fields,
+            'prompt': p.prompt,
+            'unnorm_key': p.unnorm_key,
+            'out_of_range': p.out_of_range,
+            'timings': answer.timings,
+        }
+    )
+
+
+def _write_array(answer: Answer, double: bool) -> bytes:
+    return _compact(_maybe_text(json_of_array(answer.prediction.action), double))
+
+
+def _write_chunk(answer: Answer, double: bool) -> bytes:
+    """Answer openvla-oft's clients, who take a chunk of actions: it has one."""
+    return _compact(_maybe_text([json_of_array(answer.prediction.action)], double))
+
+
+def _write_original(answer: Answer, return_ids: bool) -> bytes:
+    """As the original: what was read and what was written, without </s>."""
+    generated = [int(i) for i in answer.prediction.generated_ids if i != answer.eos_id]
+    ids = [*answer.prompt_ids(), *generated]
+    what = json_of_array(np.asarray(ids, np.int32)) if return_ids else answer.decode(ids)
+    action = json_of_array(answer.prediction.action)
+    return _compact(json.dumps({'action': action, 'generated': what}))
+
+
+def _maybe_text(value: Any, double: bool) -> Any:
+    return json.dumps(value) if double else value
+
+
+def _compact(value: Any) -> bytes:
+    # The separators of FastAPI, which the servers that are spoken of here use.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':')).encode()
+
+
+def _kind(value: Any) -> str:
+    names = {dict: 'object', list: 'list', str: 'string', bool: 'boolean', type(None): 'null'}
+    return names.get(type(value), 'number')

@@ -1,0 +1,118 @@
+"""The process that serves a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import logging
+import os
+import signal
+import socket
+import sys
+
+from fastapi import FastAPI
+import uvicorn
+
+from trt_openvla_ros.errors import ConfigError, PolicyError
+from trt_openvla_ros.params import describe_params, read_params
+from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.serving.app import create_app
+from trt_openvla_ros.serving.settings import read_token, ServerSettings
+
+NAME = 'deploy_server'
+_log = logging.getLogger(__name__)
+
+
+def load_policy(settings: ServerSettings) -> Policy:
+    """Load what the settings say.
+
+    Raises:
+        PolicyError: The checkpoint or a setting cannot be used.
+    """
+    if not settings.checkpoint:
+        raise ConfigError(
+            "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
+        )
+    return Policy.from_checkpoint(
+        settings.checkpoint,
+        settings.unnorm_key or None,
+        settings.engine,
+        settings.device or None,
+        settings.dtype or None,
+        settings.prompt_style or None,
+        max_new_tokens=settings.max_new_tokens,
+        constrain=settings.constrain,
+    )
+
+
+def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """Configure uvicorn for an application of `create_app`."""
+    return uvicorn.Config(
+        app,
+        log_level='info',
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=settings.max_body,
+        # Messages that wait are memory that nobody counts.
+        ws_max_queue=1,
+        ws_per_message_deflate=False,
+        # Beyond this uvicorn itself says 503: connections that ask nothing cost memory too.
+        limit_concurrency=4 * settings.queue_size + 64,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+
+
+def serve(settings: ServerSettings) -> None:
+    """Load the policy and serve until the process is interrupted.
+
+    Raises:
+        PolicyError: The policy cannot be loaded, or the address cannot be used.
+    """
+    token = read_token(settings, os.environ)
+    # Before the minutes of loading: an address that is taken is known at once.
+    listener = _listen(settings)
+    with listener:
+        policy = load_policy(settings)
+        host, port = listener.getsockname()[:2]
+        address = f'[{host}]' if ':' in host else host
+        _log.info('serving %s on http://%s:%d', policy.checkpoint.path, address, port)
+        if token is None and not settings.is_loopback:
+            _log.warning('allow_no_token: whoever reaches %s can use this policy', host)
+        app = create_app(lambda: policy, settings, token)
+        uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listener])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the server with the parameters of the command line."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if set(arguments) & {'-h', '--help'}:
+        print(f'{NAME} --ros-args --params-file FILE -p NAME:=VALUE ...\n')
+        print(describe_params(ServerSettings))
+        return
+    logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
+    # uvicorn finishes what it began, and then sends itself the signal that it was sent.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        serve(read_params(ServerSettings, arguments, NAME))
+    except PolicyError as error:
+        sys.exit(f'{NAME}: {error}')
+    except KeyboardInterrupt:
+        pass
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # A second server is refused here, and not when the first one's port is shared.
+        listener.listen(2048)
+    except OSError as error:
+        raise ConfigError(
+            f'cannot listen on {settings.host}, port {settings.port}: {error}; '
+            'choose another with -p port:=N'
+        ) from error
+    return listener

@@ -1,0 +1,79 @@
+"""What a server counts and times, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    generate_latest,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+
+CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """One server's numbers, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        prefix = 'trt_openvla'
+        self._requests = Counter(
+            f'{prefix}_requests', 'Requests by dialect and HTTP status; openpi messages too.',
+            ('dialect', 'status'), registry=self.registry,
+        )  # fmt: skip
+        self._left = Counter(
+            f'{prefix}_left', 'Requests that left the line: full, superseded, timeout, abandoned.',
+            ('reason',), registry=self.registry,
+        )  # fmt: skip
+        self._parts = Histogram(
+            f'{prefix}_part_seconds', 'Time of answered requests by part.',
+            ('part',), buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._out_of_range = Counter(
+            f'{prefix}_out_of_range_tokens', 'Action tokens that had to be constrained.',
+            registry=self.registry,
+        )  # fmt: skip
+        self._inside = Gauge(
+            f'{prefix}_inside', 'Requests that are received, wait, or are computed.',
+            registry=self.registry,
+        )  # fmt: skip
+        self._waiting = Gauge(
+            f'{prefix}_waiting', 'Requests that wait for the policy.', registry=self.registry
+        )
+        self._info = Info(prefix, 'What is served.', registry=self.registry)
+
+    def describe(self, facts: dict[str, str]) -> None:
+        """Say what is served."""
+        self._info.info(facts)
+
+    def watch(self, inside: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Read these two whenever somebody asks."""
+        self._inside.set_function(inside)
+        self._waiting.set_function(waiting)
+
+    def answered(self, dialect: str, status: int) -> None:
+        """Count a request."""
+        self._requests.labels(dialect, str(status)).inc()
+
+    def left(self, reason: str) -> None:
+        """Count a request that left the line without an answer."""
+        self._left.labels(reason).inc()
+
+    def predicted(self, timings: dict[str, float], out_of_range: int) -> None:
+        """Add the timings [s] of a request that was answered."""
+        self._out_of_range.inc(out_of_range)
+        for part, seconds in timings.items():
+            self._parts.labels(part).observe(seconds)
+
+    def text(self) -> bytes:
+        """Write all in Prometheus's text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,133 @@
+"""The websocket protocol of openpi's clients: msgpack with numpy arrays, one answer a message.
+
+Source: packages/openpi-client of Physical-Intelligence/openpi.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from trt_openvla_ros.serving.arrays import read_msgpack, write_msgpack
+from trt_openvla_ros.serving.dialects import Answer, check_text, Question
+from trt_openvla_ros.serving.pictures import rgb_of_array
+from trt_openvla_ros.serving.refusal import Refusal
+from trt_openvla_ros.serving.service import Service
+
+# The camera that OpenVLA models see, in the words of openpi's environments (LIBERO, DROID,
+# others); further cameras and the robot's state are not used.
+IMAGE_KEYS = ('observation/image', 'observation/exterior_image_1_left', 'image')
+_CLOSE_CODES = {413: 1009, 409: 1013, 503: 1013}  # too big; try again later
+_log = logging.getLogger(__name__)
+
+
+async def converse(websocket: WebSocket, service: Service) -> None:
+    """Greet with the metadata and answer until the client leaves or errs.
+
+    As in openpi, an error is a text frame, after which the connection is closed.
+    """
+    await websocket.accept()
+    name = websocket.headers.get('x-client-id')
+    address = websocket.client.host if websocket.client else None
+    previous = None
+    following = None
+    try:
+        await websocket.send_bytes(write_msgpack(service.metadata))
+        following = asyncio.ensure_future(websocket.receive())
+        while True:
+            message = await following
+            if message['type'] == 'websocket.disconnect':
+                return
+            arrived = time.perf_counter()
+            # Listened to meanwhile, because it may be that the client goes.
+            following = asyncio.ensure_future(websocket.receive())
+            answering = asyncio.ensure_future(_answer(message, service, address, name, previous))
+            await asyncio.wait({answering, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done() and following.result()['type'] == 'websocket.disconnect':
+                answering.cancel()
+                return
+            await websocket.send_bytes(await answering)
+            previous = time.perf_counter() - arrived
+    except Refusal as refusal:
+        service.metrics.answered('openpi', refusal.status)
+        await websocket.send_text(refusal.reason)
+        fallback = 1008 if refusal.status < 500 else 1011
+        await websocket.close(_CLOSE_CODES.get(refusal.status, fallback))
+    except WebSocketDisconnect:
+        pass
+    finally:
+        if following is not None:
+            following.cancel()
+
+
+async def _answer(
+    message: dict[str, Any],
+    service: Service,
+    address: str | None,
+    name: str | None,
+    previous: float | None,
+) -> bytes:
+    client = service.client_of(address, name)
+    with service.line.place(client):
+        data = message.get('bytes')
+        if data is None:
+            raise Refusal(400, 'a text frame; observations are binary msgpack')
+        question, reading = await service.read(read_observation, data)
+        answer = await service.answer(client, question, reading)
+        service.metrics.answered('openpi', 200)
+        return write_answer(answer, previous)
+
+
+def read_observation(data: bytes, max_pixels: int) -> Question:
+    """Understand an observation.
+
+    Raises:
+        Refusal: It is not msgpack, or its image or prompt cannot be used.
+    """
+    observation = read_msgpack(data)
+    if not isinstance(observation, dict):
+        raise Refusal(400, f'an observation is a map, not {type(observation).__name__}')
+    key = next((key for key in IMAGE_KEYS if key in observation), None)
+    image = observation.get(key)
+    if not isinstance(image, np.ndarray):
+        raise Refusal(
+            400,
+            f'no image: one of {", ".join(IMAGE_KEYS)} is needed as an array; '
+            f'there are {", ".join(sorted(map(str, observation)))[:200]}',
+        )
+    prompt, unnorm_key = observation.get('prompt'), observation.get('unnorm_key')
+    if not isinstance(prompt, str):
+        raise Refusal(400, 'prompt is missing; the instruction is needed as text')
+    if unnorm_key is not None and not isinstance(unnorm_key, str):
+        raise Refusal(400, 'unnorm_key is no text')
+    check_text('prompt', prompt)
+    check_text('unnorm_key', unnorm_key or '')
+    return Question(
+        'openpi', rgb_of_array(image, max_pixels), prompt, unnorm_key or None, write_answer
+    )
+
+
+def write_answer(answer: Answer, previous: float | None = None) -> bytes:
+    """Write a chunk of one action, [1, D] float64.
+
+    Args:
+        answer: The policy's.
+        previous: How long the answer before this one took [s].
+    """
+    prediction, timings = answer.prediction, answer.timings
+    server = {'infer_ms': 1e3 * (timings['queue'] + timings['total'])}
+    if previous is not None:
+        server['prev_total_ms'] = 1e3 * previous
+    return write_msgpack(
+        {
+            'actions': prediction.action[None],
+            'reasoning': prediction.reasoning,
+            'policy_timing': {'infer_ms': 1e3 * timings['total']},
+            'server_timing': server,
+        }
+    )

@@ -1,0 +1,95 @@
+"""The same application on Ray Serve: one replica of the policy for each GPU.
+
+    pip install 'ray[serve]'
+    python -m trt_openvla_ros.serving.ray_app --ros-args -p checkpoint:=openvla/openvla-7b
+
+Replicas share nothing: any of them answers any request, `X-Client-Id` makes way for newer requests
+within one of them, and /metrics is that of whichever answers. Ray's proxy receives bodies whole
+before a replica refuses what is too long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import os
+import sys
+from typing import Any
+
+from trt_openvla_ros.errors import ConfigError, PolicyError
+from trt_openvla_ros.params import describe_params, param, read_params
+from trt_openvla_ros.serving.app import create_app
+from trt_openvla_ros.serving.main import load_policy
+from trt_openvla_ros.serving.settings import read_token, ServerSettings
+
+NAME = 'deploy_server'  # of its node in parameter files, which both ways of serving read
+
+
+@dataclass(frozen=True)
+class RaySettings(ServerSettings):
+    """The parameters of deploy_server, and how many replicas there are."""
+
+    replicas: int = param(0, 'Copies of the policy; 0 is one for each GPU.', 0, 1024)
+
+
+def application(settings: RaySettings, token: str | None, gpus: int) -> Any:
+    """Make the Ray Serve application.
+
+    Args:
+        settings: The replicas'.
+        token: What clients must send; None asks for none.
+        gpus: How many Ray has; without any, or with device cpu, replicas compute on CPUs.
+    """
+    from ray import serve
+
+    on_gpus = gpus > 0 and settings.device != 'cpu'
+    replicas = settings.replicas or (gpus if on_gpus else 1)
+
+    @serve.deployment(
+        name='policy',
+        num_replicas=replicas,
+        ray_actor_options={'num_gpus': 1 if on_gpus else 0, 'num_cpus': 1},
+        # One place for what must be answered while all others are taken: /healthz.
+        max_ongoing_requests=settings.queue_size + 1,
+        graceful_shutdown_timeout_s=float(settings.shutdown_timeout),
+    )
+    @serve.ingress(lambda: create_app(lambda: load_policy(settings), settings, token))
+    class Policy:
+        """A replica: the application, with a policy of its own."""
+
+    return Policy.bind()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until the process is interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if set(arguments) & {'-h', '--help'}:
+        print(__doc__)
+        print(describe_params(RaySettings))
+        return
+    try:
+        settings = read_params(RaySettings, arguments, NAME)
+        token = read_token(settings, os.environ)
+        if not settings.checkpoint:
+            raise ConfigError("parameter checkpoint is empty; give a checkpoint's directory")
+        _serve(settings, token)
+    except PolicyError as error:
+        sys.exit(f'ray_app: {error}')
+    except KeyboardInterrupt:  # after Ray has stopped the replicas
+        pass
+
+
+def _serve(settings: RaySettings, token: str | None) -> None:
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise ConfigError("Ray is not installed; pip install 'ray[serve]'") from error
+    # The dashboard would listen too, and asks for no token of ours.
+    ray.init(include_dashboard=False, ignore_reinit_error=True)
+    serve.start(http_options={'host': settings.host, 'port': settings.port})
+    gpus = int(ray.cluster_resources().get('GPU', 0))
+    serve.run(application(settings, token, gpus), name='policy', route_prefix='/', blocking=True)
+
+
+if __name__ == '__main__':
+    main()
