@@ -114,12 +114,17 @@ def answer_with(content: bytes, drip: float = 0.0):
 
     def run():
         with listener, listener.accept()[0] as connection:
+            connection.settimeout(5)
             connection.recv(65536)
             size = 1 if drip else 65536
             with suppress(OSError):
                 for at in range(0, len(content), size):
                     connection.sendall(content[at : at + size])
                     time.sleep(drip)
+                connection.shutdown(socket.SHUT_WR)
+                # Closed with a part of the question unread, it would reset the connection.
+                while connection.recv(65536):
+                    pass
 
     threading.Thread(target=run, daemon=True).start()
     return listener.getsockname()[1]
