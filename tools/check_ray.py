@@ -54,7 +54,7 @@ def check() -> None:
     images = np.random.default_rng(0).integers(0, 256, (REQUESTS, 32, 32, 3), np.uint8)
 
     def ask(part: np.ndarray) -> list[np.ndarray]:
-        with Client(URL, jpeg_quality=0, timeout=120) as client:
+        with Client(URL, jpeg_quality=0, timeout=300) as client:
             return [client.predict(image, 'pick up the cup').action for image in part]
 
     begun = time.monotonic()
@@ -89,7 +89,7 @@ def main() -> None:
     command = [sys.executable, '-m', 'trt_openvla_ros.serving.ray_app', '--ros-args']
     rules = (
         f'checkpoint:={CHECKPOINT}', 'unnorm_key:=toy_arm', 'device:=cpu', f'port:={PORT}',
-        'replicas:=2',
+        'replicas:=2', 'body_timeout:=300.0', 'timeout:=300.0',
     )  # fmt: skip
     process = subprocess.Popen(
         [*command, *(x for rule in rules for x in ('-p', rule))],
