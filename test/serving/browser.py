@@ -35,7 +35,8 @@ class Page:
                 break
         else:
             raise RuntimeError('chromium ended')
-        self._socket = connect(line.split()[-1], max_size=None)
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(connect(line.split()[-1], max_size=None))
         target = self.call('Target.createTarget', url='about:blank')['targetId']
         attached = self.call('Target.attachToTarget', targetId=target, flatten=True)
         self._session = attached['sessionId']
@@ -107,7 +108,7 @@ class Page:
 
     def close(self):
         with contextlib.suppress(Exception):
-            self._socket.close()
+            self._open.close()
         self._process.terminate()
         self._process.wait(20)
         self._process.stderr.close()
