@@ -9,10 +9,9 @@ import time
 import numpy as np
 from probe import values_of
 import pytest
+import uvicorn
 
 from trt_openvla_ros.policy import Policy
-
-uvicorn = pytest.importorskip('uvicorn', reason='the server needs uvicorn')
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 TOKEN = 'a-token-of-this-test'
