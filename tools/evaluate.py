@@ -69,9 +69,9 @@ class RandomPolicy:
 def loop_of(policy: str) -> Iterator[ClosedLoop]:
     """Start the simulation with one of POLICIES."""
     with closed_loop(None if policy == 'random' else MODELS / policy) as loop:
-        if policy == 'random':
-            loop.random = RandomPolicy(loop.node)
+        acting = RandomPolicy(loop.node) if policy == 'random' else None
         yield loop
+        del acting  # as long as the loop runs
 
 
 def tasks(episodes: int) -> list[tuple[int, str]]:
@@ -97,9 +97,8 @@ def swaps(asked: list[tuple[int, str]]) -> list[tuple[int, Goal]]:
     return drawn
 
 
-def went_to(episode: Episode) -> str:
-    """Name the object that the hand was last at, or nearest to."""
-    world = World()
+def went_to(episode: Episode, world: World) -> str:
+    """Name the object that the hand was last at, or nearest to; world is there to be reset."""
     world.reset(episode.seed)
     return min(
         world.things, key=lambda thing: np.linalg.norm(thing.position[:2] - episode.end[:2])
@@ -129,11 +128,12 @@ def measure(policy: str, episodes: int) -> dict[str, Any]:
         bar = tqdm(swaps(asked), desc=f'{policy}, another object')
         rng = np.random.default_rng(0)
         told = [(goal, loop.episode(seed, phrase(goal, rng))) for seed, goal in bar]
+    world = World()
     kinds = {kind: [e for e in done if e.kind == kind] for kind in KINDS}
     result = {
         'success': _rate([e.reached for e in done]),
         'kinds': {kind: _rate([e.reached for e in some]) for kind, some in kinds.items()},
-        'went_to_named': _rate([went_to(e) == goal.name for goal, e in told]),
+        'went_to_named': _rate([went_to(e, world) == goal.name for goal, e in told]),
         'steps': sum(e.actions for e in done) / len(done),
         'episodes': [
             {

@@ -4,9 +4,11 @@ import gc
 import json
 import os
 from pathlib import Path
+import subprocess
 import tempfile
 import threading
 
+from ament_index_python.packages import get_package_prefix
 from held_vision import HeldVision
 import numpy as np
 from player import Player, Table
@@ -135,6 +137,29 @@ def graph(domain, lean_garbage):
     yield graph
     graph.close()
     gc.collect()
+
+
+@pytest.fixture
+def execute(domain):
+    """Start an installed executable with arguments and parameters; the test's end ends it."""
+    directory = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros'
+    processes = []
+
+    def start(name, *arguments, environment=None, **parameters):
+        values = [x for key, value in parameters.items() for x in ('-p', f'{key}:={value}')]
+        process = subprocess.Popen(
+            [directory / name, '--ros-args', *values, *arguments],
+            env={**os.environ, 'ROS_DOMAIN_ID': str(domain), **(environment or {})},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

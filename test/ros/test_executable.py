@@ -1,11 +1,7 @@
 """The installed executable, as a launch file or a user starts it."""
 
-import os
-from pathlib import Path
 import signal
-import subprocess
 
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
@@ -14,29 +10,11 @@ PUT = 'put the spoon on the towel'
 
 
 @pytest.fixture
-def launch(graph, domain):
-    """Start the executable with parameters; it is ended when the test is."""
-    prefix = Path(get_package_prefix('trt_openvla_ros'))
-    executable = prefix / 'lib' / 'trt_openvla_ros' / 'policy_node'
-    processes = []
-
-    def start(*extra, **parameters):
-        values = {**graph.DEFAULTS, **parameters}.items()
-        arguments = [x for name, value in values for x in ('-p', f'{name}:={value}')]
-        arguments += extra
-        process = subprocess.Popen(
-            [executable, '--ros-args', *arguments],
-            env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+def launch(graph, execute):
+    """Start the policy node's executable with changes to the parameters of every test."""
+    return lambda *arguments, **changes: execute(
+        'policy_node', *arguments, **{**graph.DEFAULTS, **changes}
+    )
 
 
 def test_autostart_acts_and_ends_on_interrupt(graph, golden, launch):

@@ -172,3 +172,23 @@ def test_from_nothing_to_both_checkpoints(work, demos, tokenizer):
     policy = Policy.from_checkpoint(work / 'models/tiny_openvla')
     image = np.zeros((256, 256, 3), np.uint8)
     assert policy.predict(image, 'push the red block left').action.shape == (7,)
+
+
+def test_training_goes_on_from_a_checkpoint_that_was_written(work, demos):
+    before = work / 'models'
+    run(work, before, episodes=3, steps=2, seed=0, names=['tiny_ecot'])
+    run(work, work / 'after', episodes=3, steps=2, seed=0, names=['tiny_ecot'], start=before)
+    was, now = (
+        dict(Checkpoint.open(d / 'tiny_ecot').tensors('')) for d in (before, work / 'after')
+    )
+    assert set(was) == set(now)
+    same = {name for name in was if torch.equal(was[name], now[name])}
+    tower = 'vision_backbone.featurizer.blocks.0.'
+    assert {name for name in was if name.startswith(tower)} <= same
+    assert 'projector.fc1.weight' not in same
+    # It went on: what moved in two steps is little of what was there.
+    moved = now['projector.fc1.weight'].float() - was['projector.fc1.weight'].float()
+    assert moved.abs().mean() < 0.1 * was['projector.fc1.weight'].float().abs().mean()
+    config = [(d / 'tiny_ecot/config.json').read_text() for d in (before, work / 'after')]
+    assert config[0] == config[1]
+    Policy.from_checkpoint(work / 'after/tiny_ecot')

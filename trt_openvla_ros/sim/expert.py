@@ -30,6 +30,14 @@ def expert(state: State, goal: Goal) -> np.ndarray:
     return _PLANS[goal.kind](state, goal)
 
 
+def aim(state: State, goal: Goal) -> np.ndarray:
+    """Say over which spot [2] m of the table the hand should be next."""
+    spot = target_of(state, goal).position[:2]
+    if goal.kind == 'push' and not _pushes(state, goal):
+        return spot - _BEHIND * np.array(DIRECTIONS[goal.direction])
+    return spot
+
+
 def subtask(state: State, goal: Goal) -> str:
     """Say what the expert is doing in this state."""
     action = expert(state, goal)
@@ -89,22 +97,35 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
     return _down_to(state, thing.position[:2], 1.0)
 
 
-def _push(state: State, goal: Goal) -> np.ndarray:
-    hand, thing = state.hand, target_of(state, goal)
+def _beside(state: State, goal: Goal) -> tuple[float, np.ndarray]:
+    """Say how far [m] the hand is ahead of the object, and beside its path [2] m."""
     unit = np.array(DIRECTIONS[goal.direction])
-    offset = hand.position[:2] - thing.position[:2]
+    offset = state.hand.position[:2] - target_of(state, goal).position[:2]
     along = offset @ unit
-    across = offset - along * unit
-    low = hand.position[2] < 0.06
-    if hand.opening > 0.3 and hand.position[2] < HOVER - 0.03:
+    return along, offset - along * unit
+
+
+def _pushes(state: State, goal: Goal) -> bool:
+    """Tell whether the hand is down behind the object."""
+    along, across = _beside(state, goal)
+    behind = -0.11 < along < -RADIUS * 0.8 and np.linalg.norm(across) < 0.03
+    return behind and state.hand.position[2] < 0.06 and not _to_close(state)
+
+
+def _to_close(state: State) -> bool:
+    """Tell whether the hand is open where it could close around something."""
+    return state.hand.opening > 0.3 and state.hand.position[2] < HOVER - 0.03
+
+
+def _push(state: State, goal: Goal) -> np.ndarray:
+    if _to_close(state):
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
-    behind = along < -RADIUS * 0.8
-    if low and behind and np.linalg.norm(across) < 0.03 and along > -0.11:
-        step = _towards(state, np.array([0, 0, GRASP]), 0.0)
-        step[:2] = 0.9 * _FAST * unit - np.clip(across, -_FAST, _FAST)
-        return step
-    start = thing.position[:2] - _BEHIND * unit
-    return _down_to(state, start, 0.0)
+    if not _pushes(state, goal):
+        return _down_to(state, aim(state, goal), 0.0)
+    _, across = _beside(state, goal)
+    step = _towards(state, np.array([0, 0, GRASP]), 0.0)
+    step[:2] = 0.9 * _FAST * np.array(DIRECTIONS[goal.direction]) - np.clip(across, -_FAST, _FAST)
+    return step
 
 
 _PLANS = {'reach': _reach, 'push': _push, 'pick': _pick}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trt_openvla_ros.sim.goals import COLOURS
 
 CONTROL_PERIOD = 0.2  # [s]
-SUBSTEPS = 50  # of the physics in one control period
+SUBSTEPS = 48  # of the physics in one control period; a multiple of 8, see World.step
 IMAGE_SIZE = 256  # [px] square, as the images of BridgeData V2 are stored
 RADIUS = 0.024  # [m] of every object, half of its width and height
 HOLD = RADIUS + 0.005  # [m] of each finger from the middle with an object between them

@@ -37,6 +37,7 @@ TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
 HOVER = 0.12  # [m] height of the fingertips' centre when travelling
 LIFTED = 0.045  # [m] an object's centre above this was picked up
 REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
+STAYS = 3  # steps that it must end there, so that to wander by does not count
 PUSHED = 0.05  # [m] displacement along the direction that counts
 GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
 _SPACING = 0.085  # [m] least distance between two objects
@@ -96,6 +97,7 @@ class World:
         self._settle(10)
         self._start = {thing.name: thing.position for thing in self.things}
         self._reached: set[Goal] = set()
+        self._stayed = dict.fromkeys(self._names, 0)
         self._data.time = 0.0
 
     @staticmethod
@@ -175,7 +177,9 @@ class World:
         hand = self.hand
         for thing in self.things:
             away = thing.position - self._start[thing.name]
-            if np.linalg.norm(thing.position[:2] - hand.position[:2]) < REACHED:
+            near = np.linalg.norm(thing.position[:2] - hand.position[:2]) < REACHED
+            self._stayed[thing.name] = self._stayed[thing.name] + 1 if near else 0
+            if self._stayed[thing.name] == STAYS:
                 self._reached.add(Goal('reach', thing.colour, thing.shape))
             if thing.position[2] > LIFTED:
                 self._reached.add(Goal('pick', thing.colour, thing.shape))

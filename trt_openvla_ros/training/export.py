@@ -1,4 +1,4 @@
-"""Write trained parts as a checkpoint in the released layout.
+"""Write trained parts as a checkpoint in the released layout, and read them back to go on.
 
 Nothing of the layout is bent. `timm_model_kwargs` in config.json is added: it shrinks the towers
 that the timm ids name.
@@ -6,6 +6,7 @@ that the timm ids name.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import json
 from pathlib import Path
 import shutil
@@ -15,7 +16,8 @@ from safetensors.torch import save_file
 import timm
 import torch
 
-from trt_openvla_ros.engines.torch_vision import Tower
+from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.engines.torch_vision import load_weights, TorchVision, Tower
 from trt_openvla_ros.training.language import Student
 from trt_openvla_ros.training.recipes import IMAGE_SIZE, Recipe, TEXT, TOWERS, UNNORM_KEY
 
@@ -34,29 +36,55 @@ def text_config(pieces: int) -> dict[str, Any]:
     return {**TEXT, 'pad_token_id': pieces, 'vocab_size': pieces + 64}
 
 
-def write_checkpoint(
-    directory: Path,
-    recipe: Recipe,
-    vocabulary: Path,
-    statistics: dict[str, object],
-    towers: list[Tower],
-    student: Student,
-) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint is made of.
+
+    Attributes:
+        vocabulary: Directory with the tokenizer's files.
+        statistics: One entry of norm_stats.
+        towers: In the order of the recipe.
+        student: Projector and language model.
+    """
+
+    vocabulary: Path
+    statistics: dict[str, object]
+    towers: list[Tower]
+    student: Student
+
+
+def read_parts(directory: Path, device: torch.device) -> Parts:
+    """Read a checkpoint that `write_checkpoint` wrote; heads for training only begin anew.
+
+    Raises:
+        ConfigError: It is no such checkpoint.
+    """
+    checkpoint = Checkpoint.open(directory)
+    vision = TorchVision(checkpoint, torch.device('cpu'), torch.float32)
+    width = sum(tower.vit.embed_dim for tower in vision.towers)
+    text = checkpoint.config['text_config']
+    student = Student(text, width, len(vision.towers) > 1)
+    student.projector.load_state_dict(vision.projector.state_dict())
+    weights = {k: v.float() for k, v in checkpoint.tensors('language_model.')}
+    load_weights(student.llama, weights, 'language_model.')
+    towers = [tower.to(device) for tower in vision.towers]
+    return Parts(directory, checkpoint.norm_stats[UNNORM_KEY], towers, student.to(device))
+
+
+def write_checkpoint(directory: Path, recipe: Recipe, parts: Parts) -> None:
     """Write config, preprocessor, tokenizer and weights (bfloat16).
 
     Args:
         directory: Made if it is not there; files in it are replaced.
         recipe: Of this checkpoint.
-        vocabulary: Directory with the tokenizer's files.
-        statistics: One entry of norm_stats.
-        towers: Trained, in the order of the recipe.
-        student: Trained.
+        parts: Trained.
     """
+    student = parts.student
     pieces = student.llama.config.pad_token_id
     tensors = {f'language_model.{k}': v for k, v in student.llama.state_dict().items()}
     tensors |= {f'projector.{k}': v for k, v in student.projector.state_dict().items()}
     names = ('featurizer', 'fused_featurizer')
-    for name, kind, tower in zip(names, recipe.towers, towers, strict=False):
+    for name, kind, tower in zip(names, recipe.towers, parts.towers, strict=False):
         for key, value in _whole(tower, kind).items():
             # As released, because transformers would rewrite a name with gamma in it.
             released = key.replace('gamma', 'scale_factor')
@@ -64,10 +92,11 @@ def write_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     stored = {k: v.detach().bfloat16().contiguous().cpu() for k, v in tensors.items()}
     save_file(stored, directory / 'model.safetensors', metadata={'format': 'pt'})
-    for file in _TOKENIZER_FILES:
-        shutil.copy(vocabulary / file, directory)
+    if not parts.vocabulary.samefile(directory):  # else its own files are there already
+        for file in _TOKENIZER_FILES:
+            shutil.copy(parts.vocabulary / file, directory)
     files = {
-        'config.json': _config(recipe, pieces, statistics),
+        'config.json': _config(recipe, pieces, parts.statistics),
         'preprocessor_config.json': _preprocessor(recipe),
         'generation_config.json': {
             '_from_model_config': True,

@@ -22,7 +22,7 @@ from trt_openvla_ros.training.lessons import FACTS, Lesson, Teacher
 from trt_openvla_ros.training.loop import autocast, train
 from trt_openvla_ros.training.vocabulary import BINS
 
-_PEAK = 8e-4  # learning rate
+PEAK, PEAK_FURTHER = 8e-4, 5e-4  # learning rate, from nothing and of what was trained before
 _LOOKING = 1  # layer; the one before it gathers the words
 # Of a number's target: about as far as it can be told from a picture of this size. Were actions'
 # narrower, the frequent ones (none, and as far as one may) would win over those in between.
@@ -59,7 +59,9 @@ class Student(nn.Module):
         device = features.device
         embed = self.llama.get_input_embeddings()
         start = embed(torch.ones(count, 1, dtype=torch.long, device=device))
-        inputs = torch.cat([start, self.projector(features).to(start), embed(lesson.ids)], 1)
+        inputs = torch.cat(
+            [start, self.projector(features.to(start)).to(start), embed(lesson.ids)], 1
+        )
         image = torch.arange(1 + patches, device=device).expand(count, -1)
         positions = torch.cat([image, lesson.positions], 1)
         segments = F.pad(lesson.segments, (1 + patches, 0), value=0)
@@ -131,6 +133,7 @@ def train_language(
     features: torch.Tensor,
     steps: int,
     batch: tuple[int, int],
+    peak: float,
     progress: Path,
 ) -> None:
     """Train student; go on from progress where there is one.
@@ -141,6 +144,7 @@ def train_language(
         features: Of every picture [n, N, D], the towers' side by side.
         steps: Batches.
         batch: Pictures, and goals of each.
+        peak: As of `train`.
         progress: As of `train`.
     """
     device = next(student.parameters()).device
@@ -152,10 +156,12 @@ def train_language(
         lesson = teacher.lesson(step, *batch).to(device)
         with autocast(device):
             logits, facts, looks = student(features[lesson.pictures].to(device), lesson)
+        target = targets[lesson.labels + rows * lesson.exact]
+        words = F.cross_entropy(logits.float(), target, reduction='none')
         return {
-            'words': F.cross_entropy(logits.float(), targets[lesson.labels + rows * lesson.exact]),
+            'words': (words * lesson.weights).sum() / lesson.weights.sum(),
             'where': F.smooth_l1_loss(facts.float(), lesson.facts, beta=0.1),
             'look': looking_loss(looks, lesson),
         }
 
-    train(student, losses_of, steps, _PEAK, progress)
+    train(student, losses_of, steps, peak, progress)

@@ -27,12 +27,13 @@ from trt_openvla_ros.training.vocabulary import BINS
 
 FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
-# A push has four directions and would otherwise be four of six goals.
-_KINDS = {'reach': 0.2, 'push': 0.4, 'pick': 0.4}
+# A push is the hardest, and has four directions.
+_KINDS = {'reach': 0.1, 'push': 0.6, 'pick': 0.3}
 # To close, to lift and to push is decided in few pictures, and about the object at the hand: those
 # come more often than they would.
 _LOW, _NEAREST = 0.5, 0.5
 _BESIDE = 8.0  # [bins]
+_DECISIVE = 8.0  # how much MOVE and action count among a hundred other words of reasoning
 _EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
 _SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
 _MENTION = re.compile(
@@ -53,6 +54,7 @@ class Lesson:
         rows, columns: [M] int64, where in ids the answers' tokens are predicted from.
         labels: [M] int64, those tokens.
         exact: [M] bool, whether only that very token is right, although it is a number.
+        weights: [M] float32, how much each of those tokens counts.
         facts: [M, FACTS] float32, what the hidden state there should tell; scaled to about 1.
         mention_rows, mention_columns: [K] int64, where in ids an object is being talked about.
         named: [K] int64 index into LOOKS, that object.
@@ -67,6 +69,7 @@ class Lesson:
     columns: torch.Tensor
     labels: torch.Tensor
     exact: torch.Tensor
+    weights: torch.Tensor
     facts: torch.Tensor
     mention_rows: torch.Tensor
     mention_columns: torch.Tensor
@@ -83,10 +86,18 @@ class Lesson:
 
 @dataclass(frozen=True)
 class _Example:
-    """One goal: ids behind the shared prefix, ids of the answer, (index, look) of mentions."""
+    """One goal.
+
+    Attributes:
+        prompt: Ids behind the shared prefix.
+        answer, weights: Ids, and how much each counts.
+        mentions: (index, look) of each.
+        facts: [FACTS] float32.
+    """
 
     prompt: list[int]
     answer: list[int]
+    weights: list[float]
     mentions: list[tuple[int, int]]
     facts: np.ndarray
 
@@ -133,8 +144,10 @@ class Teacher:
                 # Rotation and gripper have few values, and the model reads them again itself.
                 loose = len(example.answer) - _EXACT
                 answers += [
-                    (row, start + i, label, i >= loose, example.facts)
-                    for i, label in enumerate(example.answer)
+                    (row, start + i, label, i >= loose, weight, example.facts)
+                    for i, (label, weight) in enumerate(
+                        zip(example.answer, example.weights, strict=True)
+                    )
                 ]
                 mentions += [(row, len(ids) + at, look) for at, look in example.mentions]
                 text = example.prompt + self._as_answered(example.answer, rng)[:-1]
@@ -170,16 +183,23 @@ class Teacher:
         instruction = normalise_instruction(phrase(goal, rng))
         style = PROMPT_STYLES[self.style]
         prompt = style.template.format(instruction=instruction)
-        ids, answer, mentions = self._encode(prompt), [], self._mentions(prompt)
+        ids, answer, weights, mentions = self._encode(prompt), [], [], self._mentions(prompt)
         if style.reasons:
             text = prompt + reasoning_of(self._world, state, goal, action)
             answer = self.tokenizer.encode(text)[len(ids) :]
             mentions = self._mentions(text)
+            begin, end = (
+                len(self.tokenizer.encode(text[: text.index(tag)])) - len(ids)
+                for tag in (' MOVE: ', ' GRIPPER POSITION')
+            )
+            weights = [1.0] * len(answer)
+            weights[begin:end] = [_DECISIVE] * (end - begin)
         else:
             ids = [*ids, self.tokenizer.empty_piece_id]
         answer += [self.tokenizer.empty_piece_id] * style.reasons
         answer += self._tokens.encode(normalise(action, self.statistics)).tolist()
         answer.append(self.tokenizer.eos_id)
+        weights += [_DECISIVE] * (len(answer) - len(weights))
         if not style.reasons:  # from the noun on, everything is about the object
             (begin, look), *_ = mentions
             mentions = [(at, look) for at in range(begin, len(ids) + len(answer) - 1)]
@@ -188,7 +208,7 @@ class Teacher:
         facts = np.float32([*place, *hand.position, hand.opening, *action[:3]]) * _SCALE
         known = len(self._shared)
         mentions = [(at - known, look) for at, look in mentions]
-        return _Example(ids[known:], answer, mentions, facts)
+        return _Example(ids[known:], answer, weights, mentions, facts)
 
     def _as_answered(self, answer: list[int], rng: np.random.Generator) -> list[int]:
         """Move the displacement's tokens as far beside as the model itself may put them.

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from trt_openvla_ros.sim.expert import expert, subtask, target_of
+from trt_openvla_ros.sim.expert import aim, expert, subtask, target_of
 from trt_openvla_ros.sim.goals import COLOURS, Goal, SHAPES
 from trt_openvla_ros.sim.scene import IMAGE_SIZE, RADIUS
 from trt_openvla_ros.sim.state import Hand, State, Thing
@@ -76,11 +76,15 @@ def reasoning_of(world: World, state: State, goal: Goal, action: np.ndarray) -> 
     gripper = 'open' if state.hand.opening > 0.8 else 'closed'
     doing = subtask(state, goal)
     move = move_of(action, state.hand.opening)
+    # Of the spot of light below the hand, and of where it should be: what the move follows from.
+    spots = np.array([[*spot, 0.0] for spot in (state.hand.position[:2], aim(state, goal))])
+    here, there = (_list(pixel) for pixel in _pixels(world, spots))
     way = _pixels(world, np.array(_way(state, goal, 4)))
     return (
         f' {task(goal)} PLAN: {_PLANS[goal.kind]} VISIBLE OBJECTS: {boxes} '
         f'SUBTASK REASONING: the gripper is {gripper} SUBTASK: {doing} '
-        f'MOVE REASONING: the {goal.name} is {where} MOVE: {move} '
+        f'MOVE REASONING: the {goal.name} is {where}, the gripper {here} to {there} '
+        f'MOVE: {move} '
         f'GRIPPER POSITION: {_list(way)} ACTION:'
     )
 

@@ -6,7 +6,7 @@ The stages keep what they made in the work directory; a second run goes on where
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import os
 from pathlib import Path
 import re
@@ -23,11 +23,11 @@ from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import goals_for, phrase
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, demonstrations
-from trt_openvla_ros.training.export import text_config, write_checkpoint
-from trt_openvla_ros.training.language import Student, train_language
+from trt_openvla_ros.training.export import Parts, read_parts, text_config, write_checkpoint
+from trt_openvla_ros.training.language import PEAK, PEAK_FURTHER, Student, train_language
 from trt_openvla_ros.training.lessons import action_statistics, Teacher
 from trt_openvla_ros.training.reasoning_text import reasoning_of
-from trt_openvla_ros.training.recipes import IMAGE_SIZE, PATCH_ROWS, RECIPES, TOWERS
+from trt_openvla_ros.training.recipes import IMAGE_SIZE, PATCH_ROWS, Recipe, RECIPES, TOWERS
 from trt_openvla_ros.training.towers import features_of, patch_labels, train_tower
 from trt_openvla_ros.training.vocabulary import write_vocabulary
 
@@ -47,62 +47,82 @@ def sentences(demos: Demonstrations, count: int, seed: int) -> Iterator[str]:
             yield template.format(instruction=normalise_instruction(phrase(goal, rng)))
 
 
-def trained_towers(
-    demos: Demonstrations, work: Path, device: torch.device, steps: int | None, seed: int
-) -> dict[str, Tower]:
-    """Train every tower of TOWERS."""
-    towers = {}
-    for name, recipe in TOWERS.items():
+def new_parts(
+    recipe: Recipe, demos: Demonstrations, work: Path, steps: int | None, seed: int
+) -> Parts:
+    """Make the vocabulary, train the towers, and draw the weights of the language model."""
+    vocabulary = work / 'vocabulary'
+    if not vocabulary.is_dir():
+        write_vocabulary(vocabulary, sentences(demos, 700, seed))
+    towers = []
+    for name in recipe.towers:
         torch.manual_seed(seed)
-        towers[name] = Tower(recipe.config).to(device)
-        train_tower(
-            towers[name], demos, recipe.norm, steps or recipe.steps, seed, work / f'{name}.pt'
-        )
-    return towers
+        tower = Tower(TOWERS[name].config).to(_device())
+        length = steps or TOWERS[name].steps
+        train_tower(tower, demos, TOWERS[name].norm, length, seed, work / f'{name}.pt')
+        towers.append(tower)
+    torch.manual_seed(seed)
+    width = sum(tower.vit.embed_dim for tower in towers)
+    text = text_config(Tokenizer(vocabulary).vocab_size)
+    student = Student(text, width, fused=len(towers) > 1).to(_device())
+    return Parts(vocabulary, action_statistics(demos, seed), towers, student)
 
 
-def run(work: Path, out: Path, episodes: int, steps: int | None, seed: int) -> None:
-    """Make both checkpoints.
+def run(
+    work: Path,
+    out: Path,
+    episodes: int,
+    steps: int | None,
+    seed: int,
+    names: Iterable[str] = RECIPES,
+    start: Path | None = None,
+) -> None:
+    """Make checkpoints.
 
     Args:
         work: Directory of what stages keep.
-        out: Directory that gets tiny_openvla and tiny_ecot.
+        out: Directory that gets one directory of each name.
         episodes: Demonstrations to record.
-        steps: Of every training, instead of the recipes' own; for tests.
+        steps: Of every training, instead of the recipes' own.
         seed: Of everything.
+        names: Keys of RECIPES.
+        start: Directory with a checkpoint of each name, whose projector and language model are
+            trained further; None to begin with nothing.
     """
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     work.mkdir(parents=True, exist_ok=True)
     demos = demonstrations(
         work / 'demonstrations', episodes, IMAGE_SIZE, workers=os.cpu_count() or 1
     )
-    vocabulary = work / 'vocabulary'
-    if not vocabulary.is_dir():
-        write_vocabulary(vocabulary, sentences(demos, 700, seed))
-    statistics = action_statistics(demos, seed)
-    towers = trained_towers(demos, work, device, steps, seed)
-    seen = {name: features_of(tower, demos, TOWERS[name].norm) for name, tower in towers.items()}
-    tokenizer = Tokenizer(vocabulary)
     looks, _ = patch_labels(demos, PATCH_ROWS)
-    for name, recipe in RECIPES.items():
-        features = torch.cat([seen[tower] for tower in recipe.towers], dim=-1)
+    for name in names:
+        recipe = RECIPES[name]
+        if start is None:
+            parts = new_parts(recipe, demos, work, steps, seed)
+            peak, progress = PEAK, work / f'{name}.pt'
+        else:
+            parts = read_parts(start / name, _device())
+            peak, progress = PEAK_FURTHER, work / f'{name}_further.pt'
+        seen = [
+            features_of(tower, demos, TOWERS[kind].norm)
+            for kind, tower in zip(recipe.towers, parts.towers, strict=True)
+        ]
         teacher = Teacher(
             demos,
             recipe.style,
-            tokenizer,
-            ActionStatistics.from_norm_stats(statistics, name),
+            Tokenizer(parts.vocabulary),
+            ActionStatistics.from_norm_stats(parts.statistics, name),
             looks,
             seed,
         )
-        torch.manual_seed(seed)
-        text, fused = text_config(tokenizer.vocab_size), len(recipe.towers) > 1
-        student = Student(text, features.shape[2], fused).to(device)
-        train_language(
-            student, teacher, features, steps or recipe.steps, recipe.batch, work / f'{name}.pt'
-        )
-        parts = [towers[tower] for tower in recipe.towers]
-        write_checkpoint(out / name, recipe, vocabulary, statistics, parts, student)
+        length = steps or recipe.steps
+        features = torch.cat(seen, dim=-1)
+        train_language(parts.student, teacher, features, length, recipe.batch, peak, progress)
+        write_checkpoint(out / name, recipe, parts)
         print(f'wrote {out / name}')
+
+
+def _device() -> torch.device:
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -113,9 +133,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--episodes', type=int, default=1600)
     parser.add_argument('--steps', type=int, help='of every training; default: the recipes')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', choices=list(RECIPES), help='make just this one')
+    parser.add_argument(
+        '--start', type=Path, help='train the checkpoints in this directory further (models)'
+    )
     args = parser.parse_args(argv)
     try:
-        run(args.work, args.out, args.episodes, args.steps, args.seed)
+        names = [args.only] if args.only else list(RECIPES)
+        run(args.work, args.out, args.episodes, args.steps, args.seed, names, args.start)
     except PolicyError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
