@@ -1,5 +1,6 @@
 from pathlib import Path
 import shutil
+import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -7,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from trt_openvla_ros.policy import Policy
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
+STAND_IN = Path(__file__).parent / 'stand_in'
 
 
 def pytest_addoption(parser):
@@ -46,3 +48,39 @@ def edited_checkpoint(tmp_path):
         return str(path)
 
     return copy
+
+
+@pytest.fixture
+def trtllm_build(tmp_path, monkeypatch):
+    """Put stand_in/trtllm_build.py onto the PATH, as the release that is asked for."""
+
+    def make(release):
+        path = tmp_path / 'bin' / 'trtllm-build'
+        path.parent.mkdir(exist_ok=True)
+        script = STAND_IN / 'trtllm_build.py'
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+        path.chmod(0o755)
+        monkeypatch.setenv('PATH', str(path.parent), prepend=':')
+        monkeypatch.setenv('TRTLLM_RELEASE', release)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def stand_in(monkeypatch, trtllm_build):
+    """Make tensorrt_llm, trtllm-build and tensorrt importable here and in child processes."""
+
+    def forget():
+        for name in list(sys.modules):
+            if name.split('.')[0] in ('tensorrt', 'tensorrt_llm'):
+                del sys.modules[name]
+
+    def make(release='1.2.1'):
+        forget()
+        trtllm_build(release)
+        monkeypatch.syspath_prepend(str(STAND_IN))
+        monkeypatch.setenv('PYTHONPATH', str(STAND_IN), prepend=':')
+
+    yield make
+    forget()

@@ -3,18 +3,23 @@
 They hold our side against the contract. That an engine comes out and runs was not seen here.
 """
 
+from importlib import import_module
 import json
 import shutil
-import sys
 
-import fake_tensorrt
 from modelopt_reference import write_artifact
 import pytest
 from random_checkpoint import write_random_checkpoint
 
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
-from trt_openvla_ros.layout import LANGUAGE_ENGINE, MANIFEST, VISION_ENGINE, VISION_ONNX
+from trt_openvla_ros.layout import (
+    LANGUAGE_ENGINE,
+    MANIFEST,
+    TRTLLM_CHECKPOINT,
+    VISION_ENGINE,
+    VISION_ONNX,
+)
 from trt_openvla_ros.pipeline import build_engine
 from trt_openvla_ros.pipeline.command import run
 
@@ -41,12 +46,10 @@ def artifact(quantised, tmp_path):
 
 
 @pytest.fixture
-def machine(monkeypatch, trtllm_build):
+def machine(monkeypatch, stand_in):
     """Pretend to be a machine that has it all."""
     monkeypatch.setattr(build_engine, 'gpu', lambda: HOPPER)
-    monkeypatch.setattr(build_engine, 'find_spec', lambda name: name)
-    monkeypatch.setitem(sys.modules, 'tensorrt', fake_tensorrt)
-    trtllm_build('1.2.1')
+    stand_in('1.2.1')
 
 
 def build(artifact, *arguments):
@@ -65,12 +68,13 @@ def left_behind(artifact):
 @pytest.mark.usefixtures('machine')
 def test_engines_and_facts_are_written(artifact):
     facts = build(artifact)
-    assert (artifact / LANGUAGE_ENGINE / 'rank0.engine').read_bytes() == b'engine'
-    assert (artifact / VISION_ENGINE).read_bytes() == b'engine of graph'
+    engine, vision = artifact / LANGUAGE_ENGINE / 'rank0.engine', artifact / VISION_ENGINE
+    assert json.loads(engine.read_text())['checkpoint'] == str(artifact / TRTLLM_CHECKPOINT)
+    assert json.loads(vision.read_text())['graph'] == str(artifact / VISION_ONNX)
     assert facts['gpu'] == HOPPER
-    assert facts['vision'] == {'tensorrt': '10.14.1.48', 'bytes': 15}
+    assert facts['vision'] == {'tensorrt': '10.14.1.48', 'bytes': vision.stat().st_size}
     language = facts['language']
-    assert (language['tensorrt_llm'], language['bytes']) == ('1.2.1', 6)
+    assert (language['tensorrt_llm'], language['bytes']) == ('1.2.1', engine.stat().st_size)
     line = ' '.join(language['command'])
     assert '--max_prompt_embedding_table_size 256 ' in line
     assert '--max_input_len 512 --max_seq_len 544 --max_num_tokens 512 ' in line
@@ -122,11 +126,11 @@ def test_a_machine_without_tensorrt_is_told_what_has_it(artifact):
     [
         (lambda p: p.setenv('FAIL', '1'), r'ended with 1; (.|\n)*no kernel found for node 17'),
         (
-            lambda p: p.setattr(fake_tensorrt, 'graph_is_good', False),
+            lambda p: p.setattr(import_module('tensorrt.building'), 'graph_is_good', False),
             r'cannot read .*vision\.onnx: node 0 is odd; node 1 is odd',
         ),
         (
-            lambda p: p.setattr(fake_tensorrt, 'engine_is_built', False),
+            lambda p: p.setattr(import_module('tensorrt.building'), 'engine_is_built', False),
             r'built no engine from .*vision\.onnx',
         ),
     ],

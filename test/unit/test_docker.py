@@ -1,6 +1,5 @@
 """What docker/ says, as far as it can be read without building it."""
 
-import json
 from pathlib import Path
 import re
 import shutil
@@ -9,15 +8,16 @@ import subprocess
 import pytest
 import yaml
 
+from trt_openvla_ros.pipeline.trtllm_contract import Contract
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / 'docker' / 'Dockerfile').read_text()
 POLICY = yaml.safe_load((ROOT / 'docker' / 'compose.yaml').read_text())['services']['policy']
 
 
-def test_release_is_one_whose_flags_are_known():
+def test_release_is_one_that_the_contract_has():
     release = re.search(r'^ARG TENSORRT_LLM=(\S+)$', DOCKERFILE, re.MULTILINE).group(1)
-    table = json.loads((ROOT / 'test' / 'data' / 'trtllm_build_flags.json').read_text())
-    assert release in table['releases']
+    assert release in Contract().releases
 
 
 def test_only_the_hosts_that_are_needed_are_named():

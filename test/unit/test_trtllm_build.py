@@ -1,6 +1,6 @@
 """The command line of trtllm-build, against the flags of every release that is supported.
 
-The executable here is fake_trtllm_build.py: these are tests of the contract, not of TensorRT-LLM.
+The executable here is stand_in/trtllm_build.py: these are tests of the contract, not of TensorRT-LLM.
 """
 
 from dataclasses import replace
@@ -17,16 +17,10 @@ from trt_openvla_ros.pipeline.trtllm_build import (
     read_features,
     run_build,
 )
+from trt_openvla_ros.pipeline.trtllm_contract import Contract
 
-TABLE = Path(__file__).parents[1] / 'data' / 'trtllm_build_flags.json'
-RELEASES = json.loads(TABLE.read_text())['releases']
+CONTRACT = Contract()
 FORMATS = ('bf16', 'fp8', 'int4_awq', 'int8_sq')
-
-
-def features_of(release):
-    table = json.loads(TABLE.read_text())
-    known = {**table['common'], **table['releases'][release]['adds']}
-    return {k: tuple(v) if isinstance(v, list) else () for k, v in known.items()}
 
 
 def openvla(name='fp8', **changes):
@@ -52,7 +46,7 @@ def pairs(words):
 
 
 def test_line_for_openvla_on_hopper():
-    assert pairs(flags(openvla(), features_of('1.2.1'))) == {
+    assert pairs(flags(openvla(), CONTRACT.flags('1.2.1'))) == {
         '--checkpoint_dir': '/a b/trtllm_checkpoint',
         '--output_dir': '/a b/language_engine',
         '--max_batch_size': '1',
@@ -98,32 +92,36 @@ def test_line_for_openvla_on_hopper():
     ],
 )
 def test_line_follows_the_settings(build, expected):
-    line = pairs(flags(build, features_of('1.2.1')))
+    line = pairs(flags(build, CONTRACT.flags('1.2.1')))
     assert {name: line[f'--{name}'] for name in expected} == expected
 
 
 def test_overrides_may_add_a_switch_and_leave_a_flag_out():
     build = openvla(overrides=('dry_run', 'workers default'))
-    line = flags(build, features_of('1.2.1'))
+    line = flags(build, CONTRACT.flags('1.2.1'))
     assert line[-1] == '--dry_run'
     assert '--workers' not in line
 
 
-@pytest.mark.parametrize('release', RELEASES)
+@pytest.mark.parametrize('release', CONTRACT.releases)
 @pytest.mark.parametrize('name', FORMATS)
 def test_every_release_accepts_the_line(trtllm_build, tmp_path, release, name):
     executable = trtllm_build(release)
     features = read_features(executable)
-    assert features == features_of(release)
+    assert features == CONTRACT.flags(release)
     checkpoint, output = tmp_path / 'a b' / 'checkpoint', tmp_path / 'a b' / 'engine'
     checkpoint.mkdir(parents=True)
-    (checkpoint / 'config.json').write_text('{"mapping": {"world_size": 1}}')
+    (checkpoint / 'config.json').write_text(
+        '{"mapping": {"world_size": 1}, "dtype": "bfloat16"}'
+    )
     (tmp_path / 'scratch').mkdir()
     words = flags(openvla(name, checkpoint=checkpoint, output=output), features)
     run_build(executable, words, tmp_path / 'scratch')
-    seen = json.loads((output / 'config.json').read_text())['build_config']
-    assert seen['max_prompt_embedding_table_size'] == '256'
-    assert {k: v for k, v in seen.items() if v} == {
+    seen = json.loads((output / 'config.json').read_text())
+    assert seen['build_config']['max_prompt_embedding_table_size'] == 256
+    assert seen['build_config']['plugin_config']['remove_input_padding'] is True
+    assert seen['pretrained_config']['logits_dtype'] == 'float32'
+    assert json.loads((output / 'rank0.engine').read_text())['flags'] == {
         k.removeprefix('--'): v for k, v in pairs(words).items()
     }
     assert (tmp_path / 'scratch' / 'model.cache').is_file()
@@ -140,7 +138,7 @@ def test_the_fake_refuses_what_a_release_does_not_know(trtllm_build, tmp_path):
 
 
 def test_a_flag_that_a_release_lacks_is_left_out_where_its_default_will_do():
-    features = features_of('1.2.1')
+    features = CONTRACT.flags('1.2.1')
     del features['low_latency_gemm_plugin'], features['logits_dtype']
     features['gemm_plugin'] = ('auto', 'fp8')
     line = pairs(flags(openvla(), features))
@@ -174,7 +172,7 @@ def test_a_flag_that_a_release_lacks_is_left_out_where_its_default_will_do():
 )
 def test_what_cannot_be_built_is_refused(build, error, message):
     with pytest.raises(error, match=message):
-        flags(build, features_of('1.2.1'))
+        flags(build, CONTRACT.flags('1.2.1'))
 
 
 def test_help_is_read_where_flags_are_described_and_nowhere_else():

@@ -1,22 +1,20 @@
-"""Stands in for the Python package tensorrt, with no more of it than TensorRT 10 and 11 share.
-
-It holds our calls against the contract; whether TensorRT likes the graph it cannot say.
-Source: the names and types of the Python bindings of TensorRT 10.14 and 11.4.
-"""
+"""What a builder of engines uses."""
 
 from enum import IntEnum
+import json
 from pathlib import Path
 
-__version__ = '10.14.1.48'
+from tensorrt.version import __version__
+
 graph_is_good = True
 engine_is_built = True
 
 
 class Logger:
-    WARNING = 2
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
-    def __init__(self, severity):
-        assert severity == Logger.WARNING
+    def __init__(self, min_severity=WARNING):
+        assert min_severity in range(5)
 
 
 class NetworkDefinitionCreationFlag(IntEnum):
@@ -53,7 +51,8 @@ class Builder:
 
     def build_serialized_network(self, network, config):
         assert config.workspace
-        return memoryview(b'engine of ' + network.graph) if engine_is_built else None
+        stub = {'tensorrt': __version__, 'graph': network.graph}
+        return memoryview(json.dumps(stub).encode()) if engine_is_built else None
 
 
 class OnnxParser:
@@ -65,7 +64,7 @@ class OnnxParser:
 
     def parse_from_file(self, path):
         assert isinstance(path, str)
-        self.network.graph = Path(path).read_bytes()
+        self.network.graph = str(Path(path).resolve(strict=True))
         return graph_is_good
 
     def get_error(self, index):

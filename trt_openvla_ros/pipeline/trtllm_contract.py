@@ -1,0 +1,117 @@
+"""What our code calls of TensorRT-LLM and TensorRT, by release: trtllm_contract.json, read.
+
+The file holds facts with their sources. Tests hold our calls against it, and check_contract an
+installed TensorRT-LLM.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from inspect import Parameter, Signature
+import json
+from pathlib import Path
+from typing import Any
+
+from trt_openvla_ros.errors import ConfigError
+
+_NAME = 'trtllm_contract.json'
+
+
+class Contract:
+    """The contract file.
+
+    Attributes:
+        releases: Of TensorRT-LLM, oldest first.
+        data: All that the file holds.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Read it; from where it was installed, or the checkout, unless a path says otherwise.
+
+        Raises:
+            ConfigError: It is not there.
+        """
+        self.data: dict[str, Any] = json.loads((path or _find()).read_text(encoding='utf-8'))
+        self.releases = tuple(self.data['tensorrt_llm']['releases'])
+
+    def functions(self, release: str) -> dict[str, Signature]:
+        """Give the signature of each function of TensorRT-LLM that is called, by dotted name."""
+        return {
+            name: _signature(_of(release, forms)['parameters'])
+            for name, forms in self.data['tensorrt_llm']['functions'].items()
+        }
+
+    def also_accepts(self, name: str, release: str) -> frozenset[str]:
+        """Name the keywords behind a function's **kwargs that mean something to it."""
+        forms = self.data['tensorrt_llm']['functions'][name]
+        return frozenset(_of(release, forms).get('also_accepts', ()))
+
+    def flags(self, release: str) -> dict[str, tuple[str, ...]]:
+        """Give the flags of trtllm-build; () where a flag takes any value, or none."""
+        table = self.data['trtllm_build']
+        known = {**table['common'], **table['releases'][release]['adds']}
+        return {k: tuple(v) if isinstance(v, list) else () for k, v in known.items()}
+
+    def tensorrt_functions(self) -> dict[str, Signature]:
+        """Give the signature of each function of TensorRT that is called, by dotted name."""
+        return {k: _signature(v) for k, v in self.data['tensorrt']['functions'].items()}
+
+    def nearest(self, version: str) -> str:
+        """Give the newest release that is not newer than a version, or the oldest of all."""
+        key = _order(version)
+        older = [release for release in self.releases if _order(release) <= key]
+        return older[-1] if older else self.releases[0]
+
+
+def _find() -> Path:
+    for parent in Path(__file__).resolve().parents:
+        for file in (parent / 'share/trt_openvla_ros' / _NAME, parent / 'test/data' / _NAME):
+            if file.is_file():
+                return file
+    raise ConfigError(
+        f'{_NAME} is not beside this installation; install the package with colcon, or run this '
+        'from a checkout'
+    )
+
+
+def _of(release: str, forms: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return next(form for form in forms if release in form['releases'])
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """Order versions such as 1.2.0rc6.post1 by their numbers; a candidate counts as its release."""
+    numbers = []
+    for part in version.split('.'):
+        digits = part[: len(part) - len(part.lstrip('0123456789'))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers[:3])
+
+
+def _signature(parameters: list[str]) -> Signature:
+    """Read parameters as Python writes them; a default that is no literal stays its name."""
+    (function,) = ast.parse(f'def f({", ".join(parameters)}): ...').body
+    arguments = function.args
+    positional = [(a.arg, Parameter.POSITIONAL_OR_KEYWORD) for a in arguments.args]
+    without = len(positional) - len(arguments.defaults)
+    defaults = [*([None] * without), *arguments.defaults]
+    if arguments.vararg:
+        positional.append((arguments.vararg.arg, Parameter.VAR_POSITIONAL))
+        defaults.append(None)
+    keywords = [(a.arg, Parameter.KEYWORD_ONLY) for a in arguments.kwonlyargs]
+    defaults += arguments.kw_defaults
+    if arguments.kwarg:
+        keywords.append((arguments.kwarg.arg, Parameter.VAR_KEYWORD))
+        defaults.append(None)
+    return Signature(
+        [
+            Parameter(name, kind, default=Parameter.empty if node is None else _value(node))
+            for (name, kind), node in zip([*positional, *keywords], defaults, strict=True)
+        ]
+    )
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
