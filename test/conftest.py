@@ -5,10 +5,13 @@ import sys
 import pytest
 from safetensors.torch import load_file, save_file
 
+from trt_openvla_ros.pipeline import build_engine
+from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.policy import Policy
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
 STAND_IN = Path(__file__).parent / 'stand_in'
+_ENGINES: dict[tuple[str, str], Path] = {}  # by checkpoint and release, as long as pytest runs
 
 
 def pytest_addoption(parser):
@@ -84,3 +87,29 @@ def stand_in(monkeypatch, trtllm_build):
 
     yield make
     forget()
+
+
+@pytest.fixture
+def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
+    """Give the artifact of a golden checkpoint with engines that stand-ins built; to be read only."""
+
+    def make(name, release='1.2.1'):
+        if (name, release) not in _ENGINES:
+            stand_in(release)
+            gpu = {'name': 'stand-in', 'capability': '9.0', 'memory': 80_000_000_000}
+            monkeypatch.setattr(build_engine, 'gpu', lambda: gpu)
+            artifact = tmp_path_factory.mktemp('engines') / f'{name} {release}'
+            words = ['--checkpoint', str(GOLDEN / name), '--artifact', str(artifact)]
+            words += ['--device', 'cpu']
+            other = next((path for (of, _), path in _ENGINES.items() if of == name), None)
+            if other:
+                shutil.copytree(other, artifact)
+            else:
+                run('save_backbone', [*words, '--onnx-dtype', 'float32'])
+                run('quantize', [*words, '--qformat', 'bf16'])
+            lengths = ['--max-input-len', '300', '--max-new-tokens', '24']
+            run('build_engine', [*words, *lengths], force=True)
+            _ENGINES[name, release] = artifact
+        return _ENGINES[name, release]
+
+    return make
