@@ -71,8 +71,8 @@ def trtllm_build(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def stand_in(monkeypatch, trtllm_build):
-    """Make tensorrt_llm, trtllm-build and tensorrt importable here and in child processes."""
+def stand_in(monkeypatch, trtllm_build, tmp_path):
+    """Install the stand-ins of a release, for this process and its children."""
 
     def forget():
         for name in list(sys.modules):
@@ -82,8 +82,14 @@ def stand_in(monkeypatch, trtllm_build):
     def make(release='1.2.1'):
         forget()
         trtllm_build(release)
-        monkeypatch.syspath_prepend(str(STAND_IN))
-        monkeypatch.setenv('PYTHONPATH', str(STAND_IN), prepend=':')
+        # What importlib.metadata reads versions from.
+        site = tmp_path / f'site-{release}'
+        metadata = site / f'tensorrt_llm-{release}.dist-info' / 'METADATA'
+        metadata.parent.mkdir(parents=True, exist_ok=True)
+        metadata.write_text(f'Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: {release}\n')
+        for place in (STAND_IN, site):
+            monkeypatch.syspath_prepend(str(place))
+            monkeypatch.setenv('PYTHONPATH', str(place), prepend=':')
 
     yield make
     forget()
@@ -91,7 +97,7 @@ def stand_in(monkeypatch, trtllm_build):
 
 @pytest.fixture
 def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
-    """Give the artifact of a golden checkpoint with engines that stand-ins built; to be read only."""
+    """Give the artifact of a golden checkpoint with engines of stand-ins; to be read only."""
 
     def make(name, release='1.2.1'):
         if (name, release) not in _ENGINES:

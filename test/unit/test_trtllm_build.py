@@ -1,6 +1,7 @@
 """The command line of trtllm-build, against the flags of every release that is supported.
 
-The executable here is stand_in/trtllm_build.py: these are tests of the contract, not of TensorRT-LLM.
+The executable here is stand_in/trtllm_build.py: these are tests of the contract, and not of
+TensorRT-LLM.
 """
 
 from dataclasses import replace
@@ -111,9 +112,7 @@ def test_every_release_accepts_the_line(trtllm_build, tmp_path, release, name):
     assert features == CONTRACT.flags(release)
     checkpoint, output = tmp_path / 'a b' / 'checkpoint', tmp_path / 'a b' / 'engine'
     checkpoint.mkdir(parents=True)
-    (checkpoint / 'config.json').write_text(
-        '{"mapping": {"world_size": 1}, "dtype": "bfloat16"}'
-    )
+    (checkpoint / 'config.json').write_text('{"mapping": {"world_size": 1}, "dtype": "bfloat16"}')
     (tmp_path / 'scratch').mkdir()
     words = flags(openvla(name, checkpoint=checkpoint, output=output), features)
     run_build(executable, words, tmp_path / 'scratch')

@@ -80,7 +80,7 @@ def _of(release: str, forms: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _order(version: str) -> tuple[int, ...]:
-    """Order versions such as 1.2.0rc6.post1 by their numbers; a candidate counts as its release."""
+    """Order versions such as 1.2.0rc6 by their numbers; a candidate counts as its release."""
     numbers = []
     for part in version.split('.'):
         digits = part[: len(part) - len(part.lstrip('0123456789'))]

@@ -1,4 +1,4 @@
-"""What a user of engines uses. As in TensorRT, what fails answers False or None, and raises not."""
+"""What a user of engines uses. As in TensorRT, what fails gives False or None, and raises not."""
 
 import ctypes
 from enum import Enum
@@ -7,9 +7,9 @@ from pathlib import Path
 import sys
 
 import numpy as np
+
 from tensorrt.building import Logger
 from tensorrt.version import __version__
-
 from trt_openvla_ros.pipeline.onnx_vision import OnnxVision
 from trt_openvla_ros.pipeline.vision_onnx import INPUT, OUTPUT
 

@@ -5,7 +5,6 @@ from inspect import Parameter
 from pathlib import Path
 
 import tensorrt_llm
-
 from trt_openvla_ros.pipeline.trtllm_contract import Contract
 
 CONTRACT = Contract(Path(__file__).parents[2] / 'data' / 'trtllm_contract.json')
@@ -47,6 +46,6 @@ def held_to_contract(function):
 
 def check_type(name, value, kinds):
     """Raise TypeError unless a value is of one of these types; bool is no int here."""
-    if type(value) is bool and bool not in kinds or not isinstance(value, tuple(kinds)):
+    if (type(value) is bool and bool not in kinds) or not isinstance(value, tuple(kinds)):
         wanted = ' or '.join(kind.__name__ for kind in kinds)
         raise TypeError(f'{name} is a {type(value).__name__} ({value!r}); {wanted} is needed')

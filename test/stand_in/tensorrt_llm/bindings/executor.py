@@ -46,5 +46,5 @@ class Executor:
             try:
                 for tokens, final in request(identifier):
                     self._responses.put((identifier, tokens, final, None))
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, it is the answer
                 self._responses.put((identifier, [], True, traceback.format_exc()))

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-import tensorrt_llm
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+import tensorrt_llm
 from trt_openvla_ros.engines.torch_language import TorchLanguage
 from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
 
@@ -65,9 +65,7 @@ class Engine:
                 raise RuntimeError(f'id {max(ids)} needs row {rows.max()} of a table of {count}')
             hidden[virtual] = table[rows].to(hidden)
         so_far = list(ids)
-        last = language._run(
-            hidden, language.positions[: len(ids)], len(ids), None, every=False
-        )
+        last = language._run(hidden, language.positions[: len(ids)], len(ids), None, every=False)
         for count in range(1, max_new_tokens + 1):
             logits = F.linear(last, language.head)[0, :vocabulary].to(self.logits_dtype)
             logits = process(so_far, logits)

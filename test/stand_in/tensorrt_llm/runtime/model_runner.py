@@ -28,6 +28,8 @@ class RunnerProperties:
 
 
 class ModelRunner(RunnerProperties):
+    mapping = property(lambda self: self._engine.pretrained['mapping'])
+
     def __init__(self, engine):
         self.session = self
         self.max_batch_size = engine.build['max_batch_size']
@@ -35,7 +37,6 @@ class ModelRunner(RunnerProperties):
         self.max_seq_len = engine.build['max_seq_len']
         self.max_beam_width = engine.build['max_beam_width']
         self.kv_cache_type = engine.build['kv_cache_type']
-        self.mapping = engine.pretrained['mapping']
         self._engine = engine
         self._busy = False
 
@@ -98,9 +99,7 @@ class ModelRunner(RunnerProperties):
             try:
                 for token, _ in self._engine.decode(ids, table, max_new_tokens, end_id, process):
                     outputs[0] += [] if token is None else [token]
-                    yield answer(
-                        outputs, length, end_id, return_dict, output_sequence_lengths
-                    )
+                    yield answer(outputs, length, end_id, return_dict, output_sequence_lengths)
             finally:
                 self._busy = False
 
@@ -126,10 +125,11 @@ def check_ids(batch_input_ids):
 
 def check_limits(runner, prompts, max_new_tokens, num_beams):
     longest = max(map(len, prompts))
+    total = longest + max_new_tokens
     for what, value, limit in (
         ('Input batch size', len(prompts), runner.max_batch_size),
         ('Maximum input length', longest, runner.max_input_len),
-        ('Maximum input length + maximum new tokens', longest + max_new_tokens, runner.max_seq_len),
+        ('Maximum input length + maximum new tokens', total, runner.max_seq_len),
         ('Num beams', num_beams, runner.max_beam_width),
     ):
         if value > limit:
@@ -138,7 +138,7 @@ def check_limits(runner, prompts, max_new_tokens, num_beams):
         raise NotImplementedError('this stand-in has no beam search')
 
 
-def prompt_tables(runner, table, tasks, batch, two_dimensional):
+def prompt_tables(runner, table, tasks, batch, two_dimensional=False):
     """Give the [rows, hidden_size] table of each request, in the runner's dtype."""
     if table is None:
         return [None] * batch

@@ -2,8 +2,6 @@
 
 import math
 
-import torch
-
 from tensorrt_llm._contract import check_type, held_to_contract
 from tensorrt_llm.bindings.executor import Executor
 from tensorrt_llm.runtime.generation import Engine
@@ -65,12 +63,9 @@ class ModelRunnerCpp(RunnerProperties):
             check_type('max_output_len', max_output_len, (int,))
             limits['max_seq_len'] = limits['max_input_len'] + max_output_len
             assert limits['max_seq_len'] <= build['max_seq_len']
-        for key, value in (
-            ('kv_cache_enable_block_reuse', kv_cache_enable_block_reuse),
-            ('multi_block_mode', multi_block_mode),
-            ('cuda_graph_mode', bool(cuda_graph_mode) if cuda_graph_mode is None else cuda_graph_mode),
-        ):
-            check_type(key, value, (bool,))
+        check_type('kv_cache_enable_block_reuse', kv_cache_enable_block_reuse, (bool,))
+        check_type('multi_block_mode', multi_block_mode, (bool,))
+        check_type('cuda_graph_mode', cuda_graph_mode, (bool, type(None)))
         if kv_cache_enable_block_reuse:
             raise NotImplementedError('reuse needs input_token_extra_ids for image embeddings')
         if max_tokens_in_paged_kv_cache is not None:
@@ -118,7 +113,7 @@ class ModelRunnerCpp(RunnerProperties):
         if top_k not in (None, 1) or temperature == 0:
             raise NotImplementedError('this stand-in takes the likeliest token: top_k 1')
         check_limits(self, prompts, max_new_tokens, num_beams)
-        tables = prompt_tables(self, prompt_table, prompt_tasks, len(prompts), two_dimensional=False)
+        tables = prompt_tables(self, prompt_table, prompt_tasks, len(prompts))
         names = logits_processor_names or [None] * len(prompts)
         check_type('logits_processor_names', names, (list,))
         assert len(names) == len(prompts)
@@ -177,5 +172,3 @@ class ModelRunnerCpp(RunnerProperties):
     @property
     def _rows(self):
         return self._engine.build['max_prompt_embedding_table_size'] // self.max_batch_size
-
-
