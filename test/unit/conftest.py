@@ -1,5 +1,8 @@
+from importlib import import_module
+
 import pytest
 
+from trt_openvla_ros import layout
 from trt_openvla_ros.pipeline.command import run
 
 
@@ -14,5 +17,27 @@ def split_artifact(golden_dir, tmp_path_factory):
             words = ['--checkpoint', str(golden_dir / name), '--artifact', str(made[name])]
             run('save_backbone', [*words, '--onnx-dtype', 'float32', '--device', 'cpu'])
         return made[name]
+
+    return make
+
+
+@pytest.fixture
+def runtime(stand_in):
+    """Import the stand-in's tensorrt_llm.runtime, of a release."""
+
+    def make(release='1.2.1'):
+        stand_in(release)
+        return import_module('tensorrt_llm.runtime')
+
+    return make
+
+
+@pytest.fixture
+def opened(runtime, engine_artifact):
+    """Open the engine of a golden checkpoint by one of the two runners."""
+
+    def make(runner='ModelRunnerCpp', release='1.2.1', **settings):
+        place = str(engine_artifact('fused', release) / layout.LANGUAGE_ENGINE)
+        return getattr(runtime(release), runner).from_dir(place, **settings)
 
     return make
