@@ -98,13 +98,21 @@ def test_a_dropped_flag_is_named(stand_in, monkeypatch, capsys):
     monkeypatch.setenv('WITHOUT', 'max_prompt_embedding_table_size')
     status, out = report(capsys)
     assert status == 1
-    assert 'differs: trtllm-build --max_prompt_embedding_table_size is gone\n1 differences' in out
+    assert 'differs: trtllm-build --max_prompt_embedding_table_size is gone\n1 difference\n' in out
     lost, new = check_contract.flag_differences(
         {'gemm_plugin': ('auto', 'fp8'), 'workers': ()},
         {'gemm_plugin': ('auto',), 'workers': ('1',), 'fast': ()},
     )
     assert lost == ['trtllm-build --gemm_plugin no longer takes fp8']
     assert new == ['trtllm-build --fast']
+
+
+def test_a_broken_trtllm_build_is_one_difference(stand_in, monkeypatch, capsys):
+    stand_in()
+    monkeypatch.setenv('WITHOUT', 'no_such_flag')
+    status, out = report(capsys)
+    assert status == 1
+    assert "--help` ended with 1: KeyError: 'no_such_flag'" in out
 
 
 def test_a_release_without_engines_is_told_so(stand_in, monkeypatch, capsys):

@@ -52,13 +52,17 @@ def report(contract: Contract) -> int:
     if executable is None:
         broken.append('trtllm-build is not on the PATH')
     else:
-        lost, added = flag_differences(contract.flags(release), read_features(executable))
-        broken += lost
+        try:
+            lost, added = flag_differences(contract.flags(release), read_features(executable))
+            broken += lost
+        except EngineError as error:
+            broken.append(str(error))
     for line in broken:
         print(f'differs: {line}')
     for line in added:
         print(f'new, and not used: {line}')
-    print(f'{len(broken)} differences' if broken else 'nothing that is called differs')
+    count = f'{len(broken)} difference{"s" if len(broken) > 1 else ""}'
+    print(count if broken else 'nothing that is called differs')
     return 1 if broken else 0
 
 
