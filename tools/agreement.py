@@ -26,8 +26,7 @@ from trt_openvla_ros.engines import open_engines
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.pipeline.comparison import Answer, answers, compare
-from trt_openvla_ros.pipeline.frames import collect_frames, Frame
-from trt_openvla_ros.pipeline.settings import FrameSettings
+from trt_openvla_ros.pipeline.frames import collect_frames, Frame, FrameSettings
 
 GOLDEN = Path(__file__).parents[1] / 'test' / 'data' / 'golden' / 'fused'
 FORMATS = ('bf16', 'fp8', 'int4_awq', 'int8_sq')

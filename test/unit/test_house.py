@@ -13,9 +13,10 @@ PACKAGE = ROOT / 'trt_openvla_ros'
 # Rooms from the roof down: each may import what stands in later rows, and within its own room.
 ROWS = [
     {'nodes', 'serving', 'training', 'pipeline'},
+    {'opening'},
     {'policy', 'remote', 'sim'},
     {'engines', 'client', 'prompt', 'images', 'reasoning', 'actions'},
-    {'contracts', 'checkpoint', 'layout', 'errors', 'params'},
+    {'contracts', 'checkpoint', 'layout', 'errors', 'settings'},
 ]
 ROS = {
     'builtin_interfaces',

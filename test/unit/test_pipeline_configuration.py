@@ -6,7 +6,7 @@ import pytest
 
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pipeline.configuration import Config, read_configuration
-from trt_openvla_ros.pipeline.settings import describe, list_settings
+from trt_openvla_ros.settings import describe_settings, list_settings
 
 ROOT = Path(__file__).parents[2]
 BASE = ['-p', 'artifact:=a', '-p', 'checkpoint:=c']
@@ -76,23 +76,26 @@ def test_whole_numbers_serve_as_numbers():
     [
         (['-p', 'quantize.qfromat:=fp8'], 'did you mean quantize.qformat?'),
         (['-p', 'qformat:=fp8'], 'did you mean quantize.qformat?'),
-        (['-p', 'quantise.qformat:=fp8'], 'setting quantise; did you mean quantize?'),
+        (['-p', 'quantise.qformat:=fp8'], 'did you mean quantize.qformat?'),
         (['-p', 'xyzzy:=1'], 'known: artifact, checkpoint'),
-        (['-p', 'quantize.qformat:=fp9'], "'fp9'; it must be one of 'bf16', 'fp8'"),
-        (['-p', 'quantize.frames:=0'], 'quantize.frames is 0; 1 to 4096 is needed'),
-        (['-p', 'quantize.frames:=1.5'], 'quantize.frames is 1.5; a whole number is needed'),
-        (['-p', 'quantize.frames:=true'], 'a whole number is needed'),
+        (['-p', 'quantize.qformat:=fp9'], "'fp9'; one of 'bf16', 'fp8'"),
+        (
+            ['-p', 'quantize.frames:=0'],
+            'frames is 0; a whole number from 1 to 4096 is needed',
+        ),
+        (['-p', 'quantize.frames:=1.5'], 'quantize.frames is 1.5; a whole number from 1'),
+        (['-p', 'quantize.frames:=true'], 'a whole number from 1'),
         (['-p', 'save_backbone.onnx:=1'], 'true or false is needed'),
         (['-p', 'verify.max_logits_error:=.nan'], 'verify.max_logits_error is nan'),
-        (['-p', 'stages:=quantize'], 'a list of names is needed'),
-        (['-p', 'stages:=[quantise]'], "'quantise'; it must be one of"),
+        (['-p', 'stages:=quantize'], 'a list of some of'),
+        (['-p', 'stages:=[quantise]'], "('quantise',); a list of some of 'save_backbone'"),
         (['-p', 'quantize:=3'], 'quantize is 3; names and values are needed'),
         (['-p', 'quantize.frames'], 'write -p NAME:=VALUE'),
         (['-p', 'quantize.frames:=['], 'is not YAML'),
         (['-p'], '-p needs a value behind it'),
         (['--frams', '3'], 'did you mean quantize.frames?'),
         (['fp8'], "argument 'fp8' is not known; see --help"),
-        (['-p', 'checkpoint:='], 'checkpoint is None; text is needed'),
+        (['-p', 'checkpoint:='], 'checkpoint is empty'),
         (['-p', "checkpoint:=''"], 'checkpoint is empty'),
         (['--params-file', '/nowhere/x.yaml'], '/nowhere/x.yaml cannot be read'),
     ],
@@ -106,8 +109,8 @@ def test_what_cannot_be_meant_is_refused_with_the_way_out(words, said):
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        ('artifact: x\n', "below '/**: ros__parameters:'"),
-        ('', "below '/**: ros__parameters:'"),
+        ('artifact: x\n', "they stand below 'pipeline:' or '/**:'"),
+        ('', "they stand below 'pipeline:' or '/**:'"),
         ('/**:\n  artifact: x\n', '/** has no ros__parameters'),
         ('/**: [\n', 'is not YAML'),
         ('/**:\n  ros__parameters:\n    quantize:\n      frame: 3\n', 'mean quantize.frames?'),
@@ -120,6 +123,6 @@ def test_files_that_cannot_be_used_are_refused(write, text, said):
 
 
 def test_every_setting_is_described():
-    text = describe(Config)
+    text = describe_settings(Config)
     for name in list_settings(Config):
         assert f'  {name}: ' in text

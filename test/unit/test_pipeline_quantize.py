@@ -16,8 +16,7 @@ from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.layout import read_manifest, TRTLLM_CHECKPOINT
 from trt_openvla_ros.pipeline import calibration, modelopt_export
 from trt_openvla_ros.pipeline.command import run
-from trt_openvla_ros.pipeline.frames import collect_frames
-from trt_openvla_ros.pipeline.settings import FrameSettings
+from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings
 from trt_openvla_ros.pipeline.trtllm_export import trtllm_names
 
 # A width that AWQ can share 128 scales in.

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from trt_openvla_ros.pipeline.configuration import Config, STAGES
-from trt_openvla_ros.pipeline.settings import list_settings
+from trt_openvla_ros.settings import list_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / 'README.md').read_text()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from trt_openvla_ros.errors import ArtifactError, ConfigError
-from trt_openvla_ros.layout import failed_verification
+from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.opening import ModelSettings, open_policy
 from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.remote import open_remote, RemotePolicy
 
@@ -35,34 +35,12 @@ def load_policy(value: Callable[[str], Any]) -> Policy | RemotePolicy:
     """
     if value('engine') == 'remote':
         policy = open_remote({name: value(name) for name in _REMOTE})
-        check_statistics(policy, policy.unnorm_key)
-        return policy
-    if not value('checkpoint'):
-        raise ConfigError(
-            "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
+    else:
+        policy = open_policy(
+            ModelSettings(**{f.name: value(f.name) for f in fields(ModelSettings)})
         )
-    _check_verified(value)
-    policy = Policy.from_checkpoint(
-        value('checkpoint'),
-        value('unnorm_key') or None,
-        value('engine'),
-        value('device') or None,
-        value('dtype') or None,
-        value('prompt_style') or None,
-        max_new_tokens=value('max_new_tokens'),
-        constrain=value('constrain'),
-    )
     check_statistics(policy, policy.unnorm_key)
     return policy
-
-
-def _check_verified(value: Callable[[str], Any]) -> None:
-    failures = failed_verification(Path(value('checkpoint')).expanduser())
-    if failures and not value('allow_failed_verify'):
-        raise ArtifactError(
-            f'artifact {value("checkpoint")} failed its verification: {failures}; build it again, '
-            'or set the parameter allow_failed_verify to true'
-        )
 
 
 def check_statistics(policy: Policy | RemotePolicy, unnorm_key: str | None) -> None:

@@ -10,31 +10,17 @@ from typing import Any, TYPE_CHECKING
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from trt_openvla_ros.engines import DTYPES
-from trt_openvla_ros.policy import MAX_NEW_TOKENS
-from trt_openvla_ros.prompt import PROMPT_STYLES
+from trt_openvla_ros.opening import ModelSettings
+from trt_openvla_ros.settings import list_settings, Setting
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
 
 @dataclass(frozen=True)
-class Spec:
-    """One parameter.
+class Spec(Setting):
+    """One parameter: a setting, and whether it is fixed once the node has started."""
 
-    Attributes:
-        default: Its value where nobody sets one; the type follows from it.
-        description: What it does, with the unit in brackets.
-        low, high: Inclusive range of a number.
-        choices: The values a string may have.
-        read_only: Whether it is fixed once the node has started.
-    """
-
-    default: Any
-    description: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
     read_only: bool = True
 
     def descriptor(self) -> ParameterDescriptor:
@@ -51,33 +37,12 @@ class Spec:
         return descriptor
 
 
+_MODEL = list_settings(ModelSettings)
 # Of the policy node.
 SPECS: dict[str, Spec] = {
-    'checkpoint': Spec('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.'),
-    'unnorm_key': Spec(
-        '',
-        'Data set whose statistics turn bins into m and rad; empty where the checkpoint has one.',
-        read_only=False,
-    ),
+    **{name: Spec(**vars(model)) for name, model in _MODEL.items()},
+    'unnorm_key': Spec(**vars(_MODEL['unnorm_key']), read_only=False),
     'engine': Spec('torch', 'Backend that runs the model; remote asks a server.'),
-    'device': Spec('', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'),
-    'dtype': Spec(
-        '',
-        'Precision; empty is bfloat16 on a GPU and float32 on the CPU.',
-        choices=('', *DTYPES),
-    ),
-    'prompt_style': Spec(
-        '',
-        'How the model is asked; empty decides from the checkpoint.',
-        choices=('', *PROMPT_STYLES),
-    ),
-    'max_new_tokens': Spec(
-        MAX_NEW_TOKENS, 'Most tokens an answer with reasoning may have.', low=1, high=8192
-    ),
-    'constrain': Spec(True, 'Restrict tokens to the action range once the action began.'),
-    'allow_failed_verify': Spec(
-        False, 'Load an artifact of the pipeline even where its stage verify failed.'
-    ),
     'remote_url': Spec('', 'Of engine remote: the server, such as http://192.168.1.5:8000.'),
     'remote_token_file': Spec(
         '', "File with the server's token; TRT_OPENVLA_TOKEN of the environment wins over it."

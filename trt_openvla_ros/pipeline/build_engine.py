@@ -24,7 +24,6 @@ from trt_openvla_ros.layout import (
     VISION_ONNX,
 )
 from trt_openvla_ros.pipeline.capacity import gpu, versions
-from trt_openvla_ros.pipeline.settings import setting
 from trt_openvla_ros.pipeline.trtllm_build import (
     Build,
     Features,
@@ -33,6 +32,7 @@ from trt_openvla_ros.pipeline.trtllm_build import (
     run_build,
 )
 from trt_openvla_ros.pipeline.vision_engine import build_vision_engine
+from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact

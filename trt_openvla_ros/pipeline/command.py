@@ -13,7 +13,7 @@ from typing import Any
 from trt_openvla_ros.errors import PolicyError
 from trt_openvla_ros.pipeline.artifact import Artifact
 from trt_openvla_ros.pipeline.configuration import Config, read_configuration, STAGES
-from trt_openvla_ros.pipeline.settings import describe
+from trt_openvla_ros.settings import describe_settings
 
 COMMANDS = ('pipeline', *STAGES, 'openvla_run')
 
@@ -83,4 +83,4 @@ def _help(command: str) -> str:
         about = f'Runs {", ".join(STAGES)} in order.'
     else:
         about = (import_module(f'trt_openvla_ros.pipeline.{command}').__doc__ or '').strip()
-    return _USAGE.format(name=command, about=about, settings=describe(Config))
+    return _USAGE.format(name=command, about=about, settings=describe_settings(Config))

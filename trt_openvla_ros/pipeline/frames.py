@@ -12,11 +12,23 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.pipeline.settings import FrameSettings
+from trt_openvla_ros.settings import setting
 
 INSTRUCTIONS = 'instructions.json'
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
 _MOST_STEPS = 20  # an expert is about done then
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """Where images and instructions come from; inherited by the stages that need some."""
+
+    folder: str = setting(
+        '',
+        'Directory of images with instructions.json ({"image.jpg": "instruction"}) or a .txt '
+        'beside each image; empty takes scenes of the simulated table.',
+    )
+    frames: int = setting(32, 'How many images with their instructions.', low=1, high=4096)
 
 
 @dataclass(frozen=True)

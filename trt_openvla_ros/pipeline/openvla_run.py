@@ -14,8 +14,8 @@ from trt_openvla_ros.engines import DTYPES
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.pipeline.annotation import annotate
 from trt_openvla_ros.pipeline.frames import read_image
-from trt_openvla_ros.pipeline.settings import setting
 from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact

@@ -15,8 +15,8 @@ from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.layout import LLM_BACKBONE, PROJECTOR, TRTLLM_CHECKPOINT, VISION
 from trt_openvla_ros.pipeline.capacity import check_memory, package_version
-from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder
-from trt_openvla_ros.pipeline.settings import FrameSettings, setting
+from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder, FrameSettings
+from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact

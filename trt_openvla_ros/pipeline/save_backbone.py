@@ -22,7 +22,7 @@ from trt_openvla_ros.layout import (
     VISION_ONNX,
 )
 from trt_openvla_ros.pipeline.capacity import check_memory
-from trt_openvla_ros.pipeline.settings import setting
+from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact

@@ -26,9 +26,9 @@ from trt_openvla_ros.layout import (
     VISION_ONNX,
 )
 from trt_openvla_ros.pipeline.capacity import check_memory
-from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder
+from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder, FrameSettings
 from trt_openvla_ros.pipeline.save_backbone import source_files
-from trt_openvla_ros.pipeline.settings import FrameSettings, setting
+from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact

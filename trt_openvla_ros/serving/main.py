@@ -13,35 +13,13 @@ from fastapi import FastAPI
 import uvicorn
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
-from trt_openvla_ros.params import describe_params, read_params
-from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.opening import open_policy
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
+from trt_openvla_ros.settings import describe_settings, read_settings
 
 NAME = 'deploy_server'
 _log = logging.getLogger(__name__)
-
-
-def load_policy(settings: ServerSettings) -> Policy:
-    """Load what the settings say.
-
-    Raises:
-        PolicyError: The checkpoint or a setting cannot be used.
-    """
-    if not settings.checkpoint:
-        raise ConfigError(
-            "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
-        )
-    return Policy.from_checkpoint(
-        settings.checkpoint,
-        settings.unnorm_key or None,
-        settings.engine,
-        settings.device or None,
-        settings.dtype or None,
-        settings.prompt_style or None,
-        max_new_tokens=settings.max_new_tokens,
-        constrain=settings.constrain,
-    )
 
 
 def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
@@ -72,7 +50,7 @@ def serve(settings: ServerSettings) -> None:
     # Before the minutes of loading: an address that is taken is known at once.
     listener = _listen(settings)
     with listener:
-        policy = load_policy(settings)
+        policy = open_policy(settings)
         host, port = listener.getsockname()[:2]
         address = f'[{host}]' if ':' in host else host
         _log.info('serving %s on http://%s:%d', policy.checkpoint.path, address, port)
@@ -86,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the server with the parameters of the command line."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if set(arguments) & {'-h', '--help'}:
-        print(f'{NAME} --ros-args --params-file FILE -p NAME:=VALUE ...\n')
-        print(describe_params(ServerSettings))
+        print(f'{NAME} [--ros-args] --params-file FILE [-p NAME:=VALUE ...] [--NAME VALUE ...]\n')
+        print(describe_settings(ServerSettings))
         return
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
     # uvicorn finishes what it began, and then sends itself the signal that it was sent.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        serve(read_params(ServerSettings, arguments, NAME))
+        serve(read_settings(ServerSettings, arguments, NAME))
     except PolicyError as error:
         sys.exit(f'{NAME}: {error}')
     except KeyboardInterrupt:

@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
-from trt_openvla_ros.params import describe_params, param, read_params
+from trt_openvla_ros.opening import check_checkpoint, open_policy
 from trt_openvla_ros.serving.app import create_app
-from trt_openvla_ros.serving.main import load_policy
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
+from trt_openvla_ros.settings import describe_settings, read_settings, setting
 
 NAME = 'deploy_server'  # of its node in parameter files, which both ways of serving read
 
@@ -28,7 +28,7 @@ NAME = 'deploy_server'  # of its node in parameter files, which both ways of ser
 class RaySettings(ServerSettings):
     """The parameters of deploy_server, and how many replicas there are."""
 
-    replicas: int = param(0, 'Copies of the policy; 0 is one for each GPU.', 0, 1024)
+    replicas: int = setting(0, 'Copies of the policy; 0 is one for each GPU.', low=0, high=1024)
 
 
 def application(settings: RaySettings, token: str | None, gpus: int) -> Any:
@@ -52,7 +52,7 @@ def application(settings: RaySettings, token: str | None, gpus: int) -> Any:
         max_ongoing_requests=settings.queue_size + 1,
         graceful_shutdown_timeout_s=float(settings.shutdown_timeout),
     )
-    @serve.ingress(lambda: create_app(lambda: load_policy(settings), settings, token))
+    @serve.ingress(lambda: create_app(lambda: open_policy(settings), settings, token))
     class Policy:
         """A replica: the application, with a policy of its own."""
 
@@ -64,13 +64,12 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     if set(arguments) & {'-h', '--help'}:
         print(__doc__)
-        print(describe_params(RaySettings))
+        print(describe_settings(RaySettings))
         return
     try:
-        settings = read_params(RaySettings, arguments, NAME)
+        settings = read_settings(RaySettings, arguments, NAME)
         token = read_token(settings, os.environ)
-        if not settings.checkpoint:
-            raise ConfigError("parameter checkpoint is empty; give a checkpoint's directory")
+        check_checkpoint(settings)
         _serve(settings, token)
     except PolicyError as error:
         sys.exit(f'ray_app: {error}')

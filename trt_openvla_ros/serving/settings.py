@@ -7,62 +7,48 @@ from dataclasses import dataclass
 import ipaddress
 from pathlib import Path
 
-from trt_openvla_ros.engines import DTYPES
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.params import param
-from trt_openvla_ros.policy import MAX_NEW_TOKENS
-from trt_openvla_ros.prompt import PROMPT_STYLES
+from trt_openvla_ros.opening import ModelSettings
+from trt_openvla_ros.settings import setting
 
 TOKEN_VARIABLE = 'TRT_OPENVLA_TOKEN'
 _MIN_TOKEN = 16  # characters
 
 
 @dataclass(frozen=True)
-class ServerSettings:
+class ServerSettings(ModelSettings):
     """The parameters of deploy_server; those of the model are the policy node's."""
 
-    checkpoint: str = param('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.')
-    unnorm_key: str = param(
+    unnorm_key: str = setting(
         '', 'Data set whose statistics are applied where a request names none.'
     )
-    engine: str = param('torch', 'Backend that runs the model.')
-    device: str = param(
-        '', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'
-    )
-    dtype: str = param(
-        '', 'Precision; empty is bfloat16 on a GPU and float32 on the CPU.', choices=('', *DTYPES)
-    )
-    prompt_style: str = param(
-        '',
-        'How the model is asked; empty decides from the checkpoint.',
-        choices=('', *PROMPT_STYLES),
-    )
-    max_new_tokens: int = param(
-        MAX_NEW_TOKENS, 'Most tokens an answer with reasoning may have.', 1, 8192
-    )
-    constrain: bool = param(True, 'Restrict tokens to the action range once the action began.')
-    host: str = param('127.0.0.1', 'Address to listen on; one that others reach needs a token.')
-    port: int = param(8000, 'TCP port; 0 takes a free one.', 0, 65535)
-    token_file: str = param(
+    host: str = setting('127.0.0.1', 'Address to listen on; one that others reach needs a token.')
+    port: int = setting(8000, 'TCP port; 0 takes a free one.', low=0, high=65535)
+    token_file: str = setting(
         '', f'File with the bearer token that clients must send; {TOKEN_VARIABLE} wins over it.'
     )
-    allow_no_token: bool = param(
+    allow_no_token: bool = setting(
         False, 'Listen on an address that others reach without asking for a token.'
     )
-    max_body: int = param(8 * 2**20, 'Longest request body [bytes].', 1024, 2**30)
-    max_pixels: int = param(8 * 2**20, 'Largest image, width times height.', 1, 2**28)
-    queue_size: int = param(64, 'Most requests inside at once, waiting ones included.', 1, 4096)
-    timeout: float = param(
+    max_body: int = setting(8 * 2**20, 'Longest request body [bytes].', low=1024, high=2**30)
+    max_pixels: int = setting(8 * 2**20, 'Largest image, width times height.', low=1, high=2**28)
+    queue_size: int = setting(
+        64, 'Most requests inside at once, waiting ones included.', low=1, high=4096
+    )
+    timeout: float = setting(
         30.0,
         'Longest time a request waits and is computed [s]; then it gets 503 or 504.',
-        0.01,
-        3600.0,
+        low=0.01,
+        high=3600.0,
     )
-    body_timeout: float = param(
-        10.0, 'Longest time the body of a request may take to arrive [s].', 0.1, 3600.0
+    body_timeout: float = setting(
+        10.0, 'Longest time the body of a request may take to arrive [s].', low=0.1, high=3600.0
     )
-    shutdown_timeout: int = param(
-        30, 'Longest time that open requests are given when the server is stopped [s].', 0, 3600
+    shutdown_timeout: int = setting(
+        30,
+        'Longest time that open requests are given when the server is stopped [s].',
+        low=0,
+        high=3600,
     )
 
     @property

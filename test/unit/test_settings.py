@@ -1,27 +1,27 @@
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.params import describe_params, param, read_params
 from trt_openvla_ros.serving.settings import ServerSettings
+from trt_openvla_ros.settings import describe_settings, list_settings, read_settings, setting
 
 CONFIG = Path(__file__).parents[2] / 'config'
 
 
 @dataclass(frozen=True)
 class Numbers:
-    name: str = param('', 'A word.')
-    colour: str = param('red', 'A colour.', choices=('red', 'blue'))
-    count: int = param(3, 'How many.', 1, 10)
-    speed: float = param(0.5, 'How fast [m/s].', 0.0, 2.0)
-    loud: bool = param(False, 'Whether it is heard.')
+    name: str = setting('', 'A word.')
+    colour: str = setting('red', 'A colour.', choices=('red', 'blue'))
+    count: int = setting(3, 'How many.', low=1, high=10)
+    speed: float = setting(0.5, 'How fast [m/s].', low=0.0, high=2.0)
+    loud: bool = setting(False, 'Whether it is heard.')
 
 
 def read(*arguments):
-    return read_params(Numbers, arguments, 'program')
+    return read_settings(Numbers, arguments, 'program')
 
 
 def rules(*rules):
@@ -65,9 +65,15 @@ def test_files_are_those_of_a_node(write, node):
 
 
 def test_what_is_for_another_node_is_not_for_this_one(write):
-    path = write('policy: {ros__parameters: {checkpoint: x}}')
+    path = write('{policy: {ros__parameters: {checkpoint: x}}, program: {ros__parameters: {}}}')
     assert read('--ros-args', '--params-file', path, '-p', 'policy:count:=5') == Numbers()
     assert rules('program:count:=5').count == 5
+
+
+def test_options_are_short_for_rules(write):
+    assert read('--count', '7', '--name=7', '--loud', 'true') == Numbers('7', 'red', 7, 0.5, True)
+    path = write('program: {ros__parameters: {count: 4}}')
+    assert read(f'--params-file={path}', '-p', 'speed:=1').count == 4
 
 
 def test_what_launch_gives_to_every_node_is_let_pass():
@@ -77,21 +83,21 @@ def test_what_launch_gives_to_every_node_is_let_pass():
 @pytest.mark.parametrize(
     ('rule', 'reason'),
     [
-        ('count:=0', '-p count:=0: count is 0; a int from 1 to 10 is needed'),
-        ('count:=2.5', 'count is 2.5; a int'),
-        ('count:=true', 'count is True; a int'),
-        ('count:=two', "count is 'two'; a int"),
-        ('count:=', 'count is None; a int'),
-        ('speed:=2.1', 'speed is 2.1; a double from 0.0 to 2.0'),
-        ('speed:=.nan', 'speed is nan; a double'),
-        ('loud:=1', 'loud is 1; a bool'),
-        ('name:=7', 'name is 7; a string'),
-        ('name:=[a]', r"name is \['a'\]; a string"),
-        ('colour:=green', "colour is 'green'; a string, one of 'red', 'blue'"),
-        ('cuont:=1', "unknown parameter 'cuont'; did you mean count?"),
-        ('zzz:=1', "unknown parameter 'zzz'; known: name, colour"),
-        ('count', "-p 'count' is not NAME:=VALUE"),
-        (':=3', 'is not NAME:=VALUE'),
+        ('count:=0', '-p count:=0: count is 0; a whole number from 1 to 10 is needed'),
+        ('count:=2.5', 'count is 2.5; a whole number'),
+        ('count:=true', 'count is True; a whole number'),
+        ('count:=two', "count is 'two'; a whole number"),
+        ('count:=', 'count is None; a whole number'),
+        ('speed:=2.1', 'speed is 2.1; a number from 0 to 2'),
+        ('speed:=.nan', 'speed is nan; a number'),
+        ('loud:=1', 'loud is 1; true or false'),
+        ('name:=7', 'name is 7; text'),
+        ('name:=[a]', r"name is \['a'\]; text"),
+        ('colour:=green', "colour is 'green'; one of 'red', 'blue'"),
+        ('cuont:=1', 'unknown setting cuont; did you mean count?'),
+        ('zzz:=1', 'unknown setting zzz; known: name, colour'),
+        ('count', "-p 'count' cannot be read; write -p NAME:=VALUE"),
+        (':=3', 'write -p NAME:=VALUE'),
         ('name:={', 'is not YAML'),
     ],
 )
@@ -103,14 +109,14 @@ def test_a_wrong_rule_is_told_with_the_way_out(rule, reason):
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        ('', 'then ros__parameters'),
-        ('- a', 'then ros__parameters'),
-        ('count: 3', 'then ros__parameters'),
-        ('program: {count: 3}', 'then ros__parameters'),
-        ('program: {ros__parameters: [count]}', 'then ros__parameters'),
-        ('/**: {ros__parameters: {cuont: 3}}', r"a file.yaml: unknown parameter 'cuont'"),
+        ('', "has no parameters for program; they stand below 'program:'"),
+        ('- a', 'has no parameters for program;'),
+        ('count: 3', 'has no parameters for program; it has some for count;'),
+        ('program: {count: 3}', 'program has no ros__parameters'),
+        ('program: {ros__parameters: [count]}', 'program has no ros__parameters'),
+        ('/**: {ros__parameters: {cuont: 3}}', r'a file.yaml: unknown setting cuont'),
         ('/**: {ros__parameters: {count: 33}}', r'a file.yaml: count is 33'),
-        ('/**: {ros__parameters: {1: 33}}', "unknown parameter '1'"),
+        ('/**: {ros__parameters: {1: 33}}', 'unknown setting 1'),
         ('a: [', 'is not YAML'),
         ('!!python/object:os.system {}', 'is not YAML'),
     ],
@@ -123,11 +129,11 @@ def test_a_wrong_file_is_told_with_the_way_out(write, text, reason):
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        (['--port', '3'], "unexpected argument '--port'; use: program --ros-args"),
-        (['-p', 'count:=3'], "unexpected argument '-p'"),
+        (['--cuont', '3'], '--cuont: unknown setting cuont; did you mean count'),
+        (['--count'], '--count needs a value'),
+        (['3'], "argument '3' is not known; see --help"),
         (['--ros-args', '-p'], '-p needs a value'),
         (['--ros-args', '--params-file', '/nowhere'], 'cannot be read'),
-        (['--ros-args', '--', '-p', 'count:=3'], "unexpected argument '-p'"),
     ],
 )
 def test_wrong_arguments_are_told_with_the_way_out(arguments, reason):
@@ -136,10 +142,10 @@ def test_wrong_arguments_are_told_with_the_way_out(arguments, reason):
 
 
 def test_help_names_everything():
-    text = describe_params(ServerSettings)
-    for f in fields(ServerSettings):
-        assert f'  {f.name} (' in text
-        assert f.metadata['description'] in text
+    text = describe_settings(ServerSettings)
+    for name, declared in list_settings(ServerSettings).items():
+        assert f'  {name}: ' in text
+        assert declared.description in text
 
 
 def test_server_yaml_shows_every_default():
