@@ -17,12 +17,19 @@ def find_chromium():
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def chromium():
+    found = find_chromium()
+    if not found:
+        raise RuntimeError(f'none of {", ".join(NAMES)} is there; run tools/setup_browser.sh')
+    return found
+
+
 class Page:
     """One tab. JavaScript's errors and blocked requests are kept in `complaints`."""
 
     def __init__(self, profile, size=(1100, 900)):
         self._process = subprocess.Popen(
-            [find_chromium(), '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run',
+            [chromium(), '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run',
              '--disable-dev-shm-usage', '--disable-background-networking',
              '--remote-debugging-port=0', f'--user-data-dir={profile}',
              f'--window-size={size[0]},{size[1]}', 'about:blank'],

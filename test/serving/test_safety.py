@@ -1,6 +1,7 @@
 """Who may ask, and how much."""
 
 import base64
+import errno
 import io
 import json
 import socket
@@ -223,6 +224,24 @@ def test_this_machine_needs_none(host):
 def test_a_port_that_is_taken_is_known_before_loading(server):
     with pytest.raises(ConfigError, match=f'cannot listen on 127.0.0.1, port {server.port}'):
         main.serve(ServerSettings(checkpoint='/nowhere', port=server.port))
+
+
+def test_nobody_waits_for_a_model_that_loads(policy, monkeypatch):
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        address = free.getsockname()
+    refused, others = [], []
+
+    def load(settings):
+        with socket.socket() as client:
+            refused.append(client.connect_ex(address))
+        others.append(socket.create_server(address))  # another one is faster
+        return policy
+
+    monkeypatch.setattr(main, 'open_policy', load)
+    with pytest.raises(ConfigError, match=f'cannot listen on 127.0.0.1, port {address[1]}'):
+        main.serve(ServerSettings(port=address[1]))
+    others[0].close()
+    assert refused == [errno.ECONNREFUSED]
 
 
 def test_an_unexpected_error_is_told_without_its_traceback(server, policy, monkeypatch):

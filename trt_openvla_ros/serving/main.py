@@ -48,9 +48,10 @@ def serve(settings: ServerSettings) -> None:
     """
     token = read_token(settings, os.environ)
     # Before the minutes of loading: an address that is taken is known at once.
-    listener = _listen(settings)
-    with listener:
+    with _bind(settings) as listener:
         policy = open_policy(settings)
+        # Not before: clients would wait for a model that loads, and take it for a slow one.
+        _listen(listener, settings)
         host, port = listener.getsockname()[:2]
         address = f'[{host}]' if ':' in host else host
         _log.info('serving %s on http://%s:%d', policy.checkpoint.path, address, port)
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pass
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
+def _bind(settings: ServerSettings) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -86,11 +87,20 @@ def _listen(settings: ServerSettings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # A second server is refused here, and not when the first one's port is shared.
-        listener.listen(2048)
     except OSError as error:
-        raise ConfigError(
-            f'cannot listen on {settings.host}, port {settings.port}: {error}; '
-            'choose another with -p port:=N'
-        ) from error
+        raise _taken(settings, error) from error
     return listener
+
+
+def _listen(listener: socket.socket, settings: ServerSettings) -> None:
+    try:
+        listener.listen(2048)
+    except OSError as error:  # of two that loaded at once, the second
+        raise _taken(settings, error) from error
+
+
+def _taken(settings: ServerSettings, error: OSError) -> ConfigError:
+    return ConfigError(
+        f'cannot listen on {settings.host}, port {settings.port}: {error}; '
+        'choose another with -p port:=N'
+    )
