@@ -160,7 +160,8 @@ def test_this_machine_has_no_other_names(server, serve):
     for host, status in (
         ('evil.example', 403), ('127.0.0.1.evil.example', 403), ('', 403), ('[', 403),
         ('localhost', 200), (f'localhost:{server.port}', 200), ('[::1]:8000', 200),
-        ('127.8.8.8', 200),
+        # The address in the examples of openvla's, openvla-oft's and openpi's clients.
+        ('127.8.8.8', 200), ('0.0.0.0:8000', 200), ('[::]:8000', 200),
     ):  # fmt: skip
         response = server.http.get('/metadata', headers={'host': host})
         assert response.status_code == status, host

@@ -83,7 +83,7 @@ class Guard:
             raise Refusal(403, f'requests of pages of {origin} are not answered')
         if self._token is None:
             # Such a page may also give this machine a name of its own (DNS rebinding).
-            if self._local and not is_loopback(_hostname(host)):
+            if self._local and not _is_here(_hostname(host)):
                 raise Refusal(403, f'host {host!r} is not this machine; use 127.0.0.1')
             return
         path = scope['path']
@@ -173,6 +173,12 @@ async def _refuse_websocket(
         await send_refusal(refusal, send, 'websocket.http')
     else:
         await send({'type': 'websocket.close', 'code': 1008, 'reason': refusal.reason[:100]})
+
+
+def _is_here(hostname: str) -> bool:
+    # Clients of openvla, openvla-oft and openpi call this machine 0.0.0.0 unless told otherwise.
+    # It is no name that a page of another site can give it.
+    return is_loopback(hostname) or hostname in ('0.0.0.0', '::')
 
 
 def _hostname(host: str) -> str:
