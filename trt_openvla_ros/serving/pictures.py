@@ -38,6 +38,10 @@ def read_picture(data: bytes, max_pixels: int) -> np.ndarray:
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=('JPEG', 'PNG'))
+    except Image.DecompressionBombError:  # Pillow's own limit, far beyond any camera
+        raise Refusal(
+            413, f'image has too many pixels; at most {max_pixels} are accepted'
+        ) from None
     except _BROKEN:
         raise Refusal(400, 'image is neither a JPEG nor a PNG file') from None
     check_size(*picture.size, max_pixels)
