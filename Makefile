@@ -2,6 +2,7 @@ SHELL := /bin/bash
 # Sets up on first use and then only prints where.
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
+checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
 .PHONY: help build demo evaluate train serve test lint bench pipeline agreement clean
 
@@ -23,7 +24,7 @@ train: build  ## train models/tiny_openvla and models/tiny_ecot anew, from nothi
 
 serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='-p port:=8001'
 	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/deploy_server --ros-args \
-	  -p checkpoint:=$(or $(CHECKPOINT),models/tiny_openvla) $(SERVE)
+	  -p checkpoint:=$(checkpoint) $(SERVE)
 
 test: build  ## run every test
 	@$(overlay) && pytest test
@@ -39,8 +40,9 @@ bench: build  ## compare the policy with transformers, and measure the node's ov
 pipeline: build  ## take a small checkpoint through the pipeline, up to where TensorRT is needed
 	@$(overlay) && scripts/pipeline --ros-args --params-file config/pipeline/tiny.yaml $(PIPELINE)
 
-agreement: build  ## compare the actions of a checkpoint with those of its quantised formats
-	@$(overlay) && python tools/agreement.py $(AGREEMENT) $(if $(JSON),--json $(JSON)/agreement.json)
+agreement: build  ## compare a checkpoint with its quantised formats: CHECKPOINT=dir SCENES=96
+	@$(overlay) && python tools/agreement.py --checkpoint $(checkpoint) --scenes $(or $(SCENES),96) \
+	  $(AGREEMENT) $(if $(JSON),--json $(JSON)/agreement_$(notdir $(checkpoint)).json)
 
 clean:  ## remove what build made
 	rm -rf build install log

@@ -1,8 +1,9 @@
-"""Compare a checkpoint with itself, quantised: in which frames are the actions the same?
+"""Compare a checkpoint with itself, quantised: does it act the same, and succeed as often?
 
 Takes the checkpoint through the pipeline's stages save_backbone and quantize, once per format, and
-runs the torch engine on what TensorRT-LLM would be built from. Success in closed loop is another
-measurement. Frames are of scenes that neither training, calibration nor verify uses.
+runs the torch engine on what TensorRT-LLM would be built from. Frames are of scenes that neither
+training, calibration nor verify uses; scenes in closed loop are those of evaluate.py, the same for
+each format.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 import io
 from pathlib import Path
 import tempfile
@@ -18,19 +20,29 @@ from typing import Any
 import modelopt
 import numpy as np
 from report import write_json
+from scenes import Attempt, attempts, difference, success, tasks
 import torch
 import transformers
 
 from trt_openvla_ros.checkpoint import Checkpoint
-from trt_openvla_ros.engines import open_engines
+from trt_openvla_ros.engines import DTYPES, open_engines
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.pipeline.comparison import Answer, answers, compare
 from trt_openvla_ros.pipeline.frames import collect_frames, Frame, FrameSettings
+from trt_openvla_ros.policy import Policy
 
-GOLDEN = Path(__file__).parents[1] / 'test' / 'data' / 'golden' / 'fused'
+ROOT = Path(__file__).parents[1]
 FORMATS = ('bf16', 'fp8', 'int4_awq', 'int8_sq')
 _FIRST_SEED = 4_000_000
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the checkpoint itself did."""
+
+    answers: list[Answer]
+    attempts: list[Attempt]
 
 
 def quantise(checkpoint: Checkpoint, name: str, artifact: Path, args: argparse.Namespace) -> None:
@@ -57,19 +69,31 @@ def awq_block_size(checkpoint: Checkpoint) -> int:
     return int(np.gcd.reduce(widths))
 
 
-def ask(path: Path, frames: Sequence[Frame], text: str, args: argparse.Namespace) -> list[Answer]:
-    """Ask a checkpoint or an artifact about the frames."""
-    checkpoint = Checkpoint.open(path)
-    return answers(
-        checkpoint,
-        lambda: open_engines('torch', checkpoint, args.device, args.dtype),
-        frames,
-        text,
-        unnorm_key=args.unnorm_key,
-        prompt_style=None,
-        max_new_tokens=args.max_new_tokens,
-        constrain=True,
-    )
+class Subject:
+    """A checkpoint or an artifact, run by the torch engine."""
+
+    def __init__(self, name: str, path: Path, dtype: str, args: argparse.Namespace) -> None:
+        """Open it; dtype is of what is not quantised."""
+        self.name, self.checkpoint = name, Checkpoint.open(path)
+        self._load = lambda: open_engines('torch', self.checkpoint, args.device, dtype)
+        self._arguments: dict[str, Any] = {
+            'unnorm_key': args.unnorm_key,
+            'prompt_style': None,
+            'max_new_tokens': args.max_new_tokens,
+            'constrain': True,
+        }
+
+    def answers(self, frames: Sequence[Frame]) -> list[Answer]:
+        """Ask it about frames."""
+        return answers(self.checkpoint, self._load, frames, self.name, **self._arguments)
+
+    def attempts(self, asked: Sequence[tuple[int, str]]) -> list[Attempt]:
+        """Let it act in scenes."""
+        policy = Policy(self.checkpoint, self._load, **self._arguments)
+        try:
+            return attempts(policy, asked, f'{self.name}, closed loop')
+        finally:
+            policy.close()
 
 
 def agreement(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, Any]:
@@ -86,12 +110,40 @@ def agreement(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, An
     }
 
 
+def measure(
+    subject: Subject, frames: Sequence[Frame], asked: Sequence[tuple[int, str]], original: Original
+) -> dict[str, Any]:
+    """Compare a format with the original, on frames and in scenes."""
+    measured = agreement(original.answers, subject.answers(frames))
+    if asked:
+        found = subject.attempts(asked)
+        measured['success'] = success(found)
+        measured['success_difference'] = difference(original.attempts, found)
+    return measured
+
+
+def line(name: str, measured: dict[str, Any]) -> str:
+    """Write a result for people."""
+    text = (
+        f'{name:10}same action in {measured["same_action"]:6.1%} of {measured["frames"]} frames, '
+        f'same bin in {measured["same_bin"]:6.1%}, logits off by {measured["logits_error"]:.2g}'
+    )
+    if 'success' in measured:
+        apart = measured['success_difference']
+        text += (
+            f'; success {measured["success"]["rate"]:.1%} of {measured["success"]["of"]} scenes, '
+            f'{apart["points"]:+.1f} points ({apart["low"]:+.1f} to {apart["high"]:+.1f})'
+        )
+    return text
+
+
 def main() -> int:
     """Run; prints a line per format."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--checkpoint', default=str(GOLDEN))
-    parser.add_argument('--formats', nargs='+', default=['bf16', 'fp8', 'int4_awq'])
+    parser.add_argument('--checkpoint', default=str(ROOT / 'models' / 'tiny_openvla'))
+    parser.add_argument('--formats', nargs='+', default=FORMATS, choices=FORMATS)
     parser.add_argument('--frames', type=int, default=64, help='frames to compare on')
+    parser.add_argument('--scenes', type=int, default=0, help='scenes to act in; not on a robot')
     parser.add_argument('--calibration', type=int, default=64, help='frames to calibrate on')
     parser.add_argument('--folder', default='', help='images to calibrate on; else simulated')
     parser.add_argument(
@@ -100,7 +152,10 @@ def main() -> int:
     parser.add_argument('--unnorm-key', help='statistics; the first where none is given')
     parser.add_argument('--max-new-tokens', type=int, default=1024)
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--dtype', default='float32')
+    parser.add_argument('--original-dtype', default='float32', choices=DTYPES)
+    parser.add_argument(
+        '--dtype', default='bfloat16', choices=DTYPES, help='of the formats, as an engine computes'
+    )
     parser.add_argument('--json', type=Path, help='write the result here')
     args = parser.parse_args()
 
@@ -108,34 +163,38 @@ def main() -> int:
     args.unnorm_key = args.unnorm_key or next(iter(checkpoint.norm_stats))
     settings = FrameSettings(folder=args.compare_folder, frames=args.frames)
     frames = collect_frames(settings, 'agreement', _FIRST_SEED)
-    original = ask(checkpoint.path, frames, 'original', args)
+    asked = tasks(args.scenes)
+    subject = Subject('original', checkpoint.path, args.original_dtype, args)
+    original = Original(subject.answers(frames), subject.attempts(asked) if asked else [])
     result: dict[str, Any] = {
-        'checkpoint': str(args.checkpoint),
+        'checkpoint': checkpoint.path.name,
         'unnorm_key': args.unnorm_key,
         'frames_from': args.compare_folder or 'simulated table',
-        'dtype': args.dtype,
         'device': args.device,
+        'original': {'dtype': args.original_dtype, 'success': success(original.attempts)},
+        'dtype': args.dtype,
         'awq_block_size': awq_block_size(checkpoint),
         'formats': {},
     }
+    if asked:
+        print(f'original  success {result["original"]["success"]["rate"]:.1%} of {len(asked)}')
+    import mujoco  # not before World, which chooses how it renders
+
     with tempfile.TemporaryDirectory() as directory:
         artifact = Path(directory) / 'artifact'
         for name in args.formats:
             try:
                 quantise(checkpoint, name, artifact, args)
-                measured = agreement(original, ask(artifact, frames, name, args))
+                subject = Subject(name, artifact, args.dtype, args)
+                measured = measure(subject, frames, asked, original)
             except (ConfigError, EngineError) as error:
                 result['formats'][name] = {'not_possible': str(error)}
                 print(f'{name:10}{error}')
                 continue
             result['formats'][name] = measured
-            print(
-                f'{name:10}same action in {measured["same_action"]:6.1%} of '
-                f'{measured["frames"]} frames, same bin in {measured["same_bin"]:6.1%}, '
-                f'logits off by {measured["logits_error"]:.2g}'
-            )
-    if args.json:
-        write_json(args.json, result, [torch, transformers, modelopt, np])
+            print(line(name, measured), flush=True)
+            if args.json:  # after each, because together they take long
+                write_json(args.json, result, [torch, transformers, modelopt, mujoco, np])
     return 0
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from report import write_json
+from scenes import tasks
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 import torch
@@ -30,9 +31,8 @@ from trt_openvla_ros.actions import ActionStatistics
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.reasoning import parse_fields, TAGS
-from trt_openvla_ros.sim.goals import Goal, goals_for, KINDS, parse, phrase
+from trt_openvla_ros.sim.goals import Goal, KINDS, parse, phrase
 from trt_openvla_ros.sim.world import World
-from trt_openvla_ros.training.demonstrations import FIRST_TEST_SEED
 from trt_openvla_ros.training.reasoning_text import agrees
 
 MODELS = ROOT / 'models'
@@ -72,18 +72,6 @@ def loop_of(policy: str) -> Iterator[ClosedLoop]:
         acting = RandomPolicy(loop.node) if policy == 'random' else None
         yield loop
         del acting  # as long as the loop runs
-
-
-def tasks(episodes: int) -> list[tuple[int, str]]:
-    """Draw a goal for each seed, one kind after the other."""
-    world, drawn = World(), []
-    for index in range(episodes):
-        seed = FIRST_TEST_SEED + index
-        world.reset(seed)
-        rng = np.random.default_rng([seed, 1])
-        goals = [g for g in goals_for(world.things) if g.kind == KINDS[index % len(KINDS)]]
-        drawn.append((seed, phrase(goals[rng.integers(len(goals))], rng)))
-    return drawn
 
 
 def swaps(asked: list[tuple[int, str]]) -> list[tuple[int, Goal]]:

@@ -1,9 +1,14 @@
-"""What tools/agreement.py counts."""
+"""What tools/agreement.py and tools/scenes.py count."""
 
 from agreement import agreement
 import numpy as np
+from scenes import Attempt, attempts, difference, success, tasks
 
+from trt_openvla_ros.errors import OutputError
 from trt_openvla_ros.pipeline.comparison import Answer
+from trt_openvla_ros.sim.expert import expert
+from trt_openvla_ros.sim.goals import parse
+from trt_openvla_ros.sim.world import MAX_STEPS, World
 
 
 def answer(*action):
@@ -26,3 +31,54 @@ def test_frames_and_bins_that_agree_are_counted():
 def test_nothing_agrees_where_nothing_acts():
     measured = agreement([answer(0, 1)], [answer()])
     assert (measured['same_action'], measured['same_bin']) == (0.0, 0.0)
+
+
+def attempt(reached, instruction='pick up the red ball'):
+    return Attempt(0, instruction, reached, 3, False)
+
+
+def test_success_is_compared_scene_by_scene():
+    wanted = [attempt(True)] * 8 + [attempt(False)] * 2
+    found = [attempt(False)] + [attempt(True)] * 8 + [attempt(False, 'go to the red ball')]
+    apart = difference(wanted, found)
+    assert (apart['points'], apart['lost'], apart['won']) == (0.0, 1, 1)
+    assert apart['low'] == -apart['high'] < -20  # ten scenes say little
+    same = difference(wanted * 10, wanted * 10)
+    assert same['points'] == 0
+    assert -3 < same['low'] < 0 < same['high'] < 3
+    summed = success(found)
+    assert (summed['rate'], summed['of']) == (0.8, 10)
+    assert summed['kinds']['reach'] == {'rate': 0.0, 'of': 1}
+    assert summed['kinds']['push'] == {'rate': 0.0, 'of': 0}
+
+
+class Expert:
+    """A policy that sees the state instead of the image."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def predict(self, image, instruction):
+        assert image.shape == (256, 256, 3)
+        return type('Seen', (), {'action': expert(self.world.state, parse(instruction))})
+
+
+def test_scenes_are_attempted_until_they_are_reached(monkeypatch):
+    world = World()
+    monkeypatch.setattr('scenes.World', lambda: world)
+    asked = tasks(3)
+    assert [parse(text).kind for _, text in asked] == ['reach', 'push', 'pick']
+    assert asked == tasks(3)
+    done = attempts(Expert(world), asked, 'expert')
+    assert [a.reached for a in done] == [True] * 3
+    assert all(0 < a.steps < MAX_STEPS for a in done)
+
+
+def test_answer_that_is_no_action_ends_an_attempt():
+    class Silent:
+        def predict(self, image, instruction):
+            raise OutputError('nothing')
+
+    (stuck,) = attempts(Silent(), tasks(1), 'silent')
+    assert stuck.stuck
+    assert not stuck.reached

@@ -179,11 +179,13 @@ def execute(*command):
 def test_tiny_pipeline_runs_whole_and_then_skips(tmp_path):
     command = ('scripts/pipeline', '--ros-args', '--params-file', 'config/pipeline/tiny.yaml')
     command += ('-p', f'artifact:={tmp_path}/an artifact', '-p', 'verify.frames:=2')
+    command += ('-p', 'quantize.frames:=2')
     done = execute(*command)
     assert done.returncode == 0, done.stderr
     assert 'left out, as `stages` says: build_engine' in done.stderr
     stages = read_manifest(tmp_path / 'an artifact')['stages']
     assert set(stages) == {'save_backbone', 'quantize', 'verify'}
+    assert stages['quantize']['facts']['quantization']['quant_algo'] == 'FP8'
     again = execute(*command)
     assert again.stderr.count('nothing changed; skipped') == 3
     assert again.stdout == done.stdout
