@@ -15,7 +15,7 @@ ROWS = [
     {'nodes', 'serving', 'training', 'pipeline'},
     {'opening'},
     {'policy', 'remote', 'sim'},
-    {'engines', 'client', 'prompt', 'images', 'reasoning', 'actions'},
+    {'engines', 'client', 'prompt', 'images', 'camera', 'reasoning', 'actions'},
     {'contracts', 'checkpoint', 'layout', 'errors', 'settings'},
 ]
 ROS = {

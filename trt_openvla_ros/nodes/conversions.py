@@ -1,67 +1,18 @@
-"""Camera messages to RGB arrays. cv_bridge where it is installed, OpenCV where not.
+"""Camera messages to RGB arrays and back. cv_bridge where it is installed, OpenCV where not.
 
 H, W: size of the image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.camera import check, decompress, unpack
 
-
-@dataclass(frozen=True)
-class _Encoding:
-    """How an encoding lies in memory.
-
-    Attributes:
-        channels: Values per pixel.
-        code: OpenCV's conversion to RGB; None where it is RGB already.
-        dtype: Of one value.
-        row_factor: Rows in memory per row of the image (NV21 appends its colours).
-    """
-
-    channels: int
-    code: int | None
-    dtype: type = np.uint8
-    row_factor: float = 1.0
-
-
-# OpenCV names Bayer patterns by the second row's second and third pixel: its BG is our RGGB.
-_ENCODINGS = {
-    'rgb8': _Encoding(3, None),
-    'bgr8': _Encoding(3, cv2.COLOR_BGR2RGB),
-    'rgba8': _Encoding(4, cv2.COLOR_RGBA2RGB),
-    'bgra8': _Encoding(4, cv2.COLOR_BGRA2RGB),
-    'mono8': _Encoding(1, cv2.COLOR_GRAY2RGB),
-    '8UC1': _Encoding(1, cv2.COLOR_GRAY2RGB),
-    '8UC3': _Encoding(3, cv2.COLOR_BGR2RGB),
-    '8UC4': _Encoding(4, cv2.COLOR_BGRA2RGB),
-    'mono16': _Encoding(1, cv2.COLOR_GRAY2RGB, np.uint16),
-    'rgb16': _Encoding(3, None, np.uint16),
-    'bgr16': _Encoding(3, cv2.COLOR_BGR2RGB, np.uint16),
-    'rgba16': _Encoding(4, cv2.COLOR_RGBA2RGB, np.uint16),
-    'bgra16': _Encoding(4, cv2.COLOR_BGRA2RGB, np.uint16),
-    'uyvy': _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422': _Encoding(2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuyv': _Encoding(2, cv2.COLOR_YUV2RGB_YUYV),
-    'yuv422_yuy2': _Encoding(2, cv2.COLOR_YUV2RGB_YUYV),
-    'nv21': _Encoding(1, cv2.COLOR_YUV2RGB_NV21, row_factor=1.5),
-    'bayer_rggb8': _Encoding(1, cv2.COLOR_BayerRGGB2RGB),
-    'bayer_bggr8': _Encoding(1, cv2.COLOR_BayerBGGR2RGB),
-    'bayer_gbrg8': _Encoding(1, cv2.COLOR_BayerGBRG2RGB),
-    'bayer_grbg8': _Encoding(1, cv2.COLOR_BayerGRBG2RGB),
-    'bayer_rggb16': _Encoding(1, cv2.COLOR_BayerRGGB2RGB, np.uint16),
-    'bayer_bggr16': _Encoding(1, cv2.COLOR_BayerBGGR2RGB, np.uint16),
-    'bayer_gbrg16': _Encoding(1, cv2.COLOR_BayerGBRG2RGB, np.uint16),
-    'bayer_grbg16': _Encoding(1, cv2.COLOR_BayerGRBG2RGB, np.uint16),
-}
 # What every cv_bridge turns into rgb8 as we do; its 16-bit, 8UC and YUV rules vary by version.
 _BY_CV_BRIDGE = {'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'}
 
@@ -75,7 +26,13 @@ def to_rgb(message: Image | CompressedImage) -> np.ndarray:
     Raises:
         InputError: The encoding is not a colour or grey image, or its data do not fit.
     """
-    return _decompress(message) if isinstance(message, CompressedImage) else _unpack(message)
+    if isinstance(message, CompressedImage):
+        return decompress(message)
+    bridge = _cv_bridge()
+    if bridge is None or message.encoding not in _BY_CV_BRIDGE:
+        return unpack(message)
+    check(message)
+    return bridge.imgmsg_to_cv2(message, desired_encoding='rgb8')
 
 
 def to_message(image: np.ndarray) -> Image:
@@ -85,56 +42,6 @@ def to_message(image: np.ndarray) -> Image:
     # Bytes and not an array: the setter would check every element in Python.
     message.data.frombytes(np.ascontiguousarray(image).tobytes())
     return message
-
-
-def _unpack(message: Image) -> np.ndarray:
-    encoding = _ENCODINGS.get(message.encoding)
-    if encoding is None:
-        raise InputError(
-            f'image encoding {message.encoding!r} is not a colour or grey image; '
-            f'usable are {", ".join(_ENCODINGS)}'
-        )
-    height, width = message.height, message.width
-    item = np.dtype(encoding.dtype).itemsize
-    row = width * encoding.channels * item
-    rows = int(height * encoding.row_factor)
-    if height < 1 or width < 1 or message.step < row or len(message.data) < message.step * rows:
-        raise InputError(
-            f'image of {width}x{height} {message.encoding} has step {message.step} and '
-            f'{len(message.data)} bytes; at least step {row} and {rows} rows of it are needed'
-        )
-    bridge = _cv_bridge()
-    if bridge is not None and message.encoding in _BY_CV_BRIDGE:
-        return bridge.imgmsg_to_cv2(message, desired_encoding='rgb8')
-    data = np.frombuffer(message.data, np.uint8, message.step * rows)
-    order = '>' if message.is_bigendian else '<'
-    pixels = np.ascontiguousarray(data.reshape(rows, message.step)[:, :row])
-    pixels = pixels.view(np.dtype(encoding.dtype).newbyteorder(order))
-    pixels = pixels.reshape(rows, width, encoding.channels)
-    if item == 2:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if encoding.code is None:
-        return pixels
-    try:
-        return cv2.cvtColor(pixels, encoding.code)
-    except cv2.error as error:
-        raise InputError(f'image of {width}x{height} {message.encoding}: {error}') from error
-
-
-def _decompress(message: CompressedImage) -> np.ndarray:
-    data = bytes(message.data)
-    # OpenCV 4 fills what a cut-off JPEG lacks with grey, on which the policy would act.
-    whole = b'\xff\xd9' in data if data.startswith(b'\xff\xd8') else bool(data)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if whole else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise InputError(
-            f'compressed image of {len(data)} bytes, format {message.format!r}, cannot be '
-            'decoded; JPEG and PNG can'
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Images and instructions as the policy meets them: from a folder, or from the simulated table."""
+"""Images and instructions as the policy meets them: of a folder, a bag, or the simulated table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,9 +27,25 @@ class FrameSettings:
     folder: str = setting(
         '',
         'Directory of images with instructions.json ({"image.jpg": "instruction"}) or a .txt '
-        'beside each image; empty takes scenes of the simulated table.',
+        'beside each image. Without folder and bag, scenes of the simulated table are taken.',
+    )
+    bag: str = setting(
+        '', 'Recording by `ros2 bag record` (sqlite3 or mcap) to take instead of a folder.'
+    )
+    image_topic: str = setting(
+        '/camera/image_raw', 'Images in the bag: sensor_msgs/msg/Image or CompressedImage.'
+    )
+    instruction_topic: str = setting(
+        '/instruction',
+        'Instructions in the bag: std_msgs/msg/String. Each counts for the images behind it, and '
+        'an empty one for none.',
     )
     frames: int = setting(32, 'How many images with their instructions.', low=1, high=4096)
+
+    @property
+    def source(self) -> str:
+        """Where they come from, for people."""
+        return self.folder or self.bag or 'simulated table'
 
 
 @dataclass(frozen=True)
@@ -46,18 +63,34 @@ class Frame:
     name: str
 
 
-def frames_folder(settings: FrameSettings, section: str) -> Path | None:
-    """The folder that frames are read from; None where the simulation makes them.
+def recorded(settings: FrameSettings, section: str) -> Path | None:
+    """The folder or bag that frames are read from; None where the simulation makes them.
 
     Raises:
-        ConfigError: There is no such folder.
+        ConfigError: There is no such folder or bag, or both are given.
     """
-    if not settings.folder:
-        return None
-    folder = Path(settings.folder).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(f'{section}.folder is {settings.folder!r}; there is no such directory')
-    return folder
+    if settings.folder and settings.bag:
+        raise ConfigError(
+            f'{section}.folder and {section}.bag are both given; leave one of them empty'
+        )
+    for name in ('folder', 'bag'):
+        value = getattr(settings, name)
+        if not value:
+            continue
+        path = Path(value).expanduser()
+        # A bag may also be one .mcap or .db3 of it.
+        if not (path.is_dir() or (name == 'bag' and path.is_file())):
+            raise ConfigError(f'{section}.{name} is {value!r}; there is no such directory')
+        return path
+    return None
+
+
+def source_key(settings: FrameSettings) -> dict[str, Any]:
+    """Tell what of the settings changes the frames, beside what is in the folder or bag."""
+    # What is in it counts, and not where it lies.
+    key: dict[str, Any] = {'folder': bool(settings.folder), 'bag': bool(settings.bag)}
+    topics = ('image_topic', 'instruction_topic')
+    return key | {name: getattr(settings, name) if settings.bag else '' for name in topics}
 
 
 def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> list[Frame]:
@@ -69,24 +102,40 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
         first_seed: Of the simulation's scenes, where those are used.
 
     Raises:
-        ConfigError: The folder has too few, or one cannot be read.
+        ConfigError: The folder or bag has too few, or one cannot be read.
     """
-    folder = frames_folder(settings, section)
-    if folder is None:
+    place = recorded(settings, section)
+    if place is None:
         return _simulated(settings.frames, first_seed, section)
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    if len(images) < settings.frames:
-        raise ConfigError(
-            f'{folder} has {len(images)} images and {section}.frames is {settings.frames}; add '
-            'images or set it lower'
-        )
-    instructions = _instructions(folder)
-    # Spread over all: neighbours in a recording look alike.
-    chosen = np.linspace(0, len(images) - 1, settings.frames).round().astype(int)
+    if settings.bag:
+        from trt_openvla_ros.pipeline.bag import Bag
+
+        with Bag.open(place, settings.image_topic, settings.instruction_topic, section) as bag:
+            return [
+                Frame(*bag.read(index), f'{place.name} at {bag.seconds(index):.3f} s')
+                for index in spread(len(bag), settings, 'images with an instruction', section)
+            ]
+    images = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
+    chosen = spread(len(images), settings, 'images', section)
+    instructions = _instructions(place)
     return [
         Frame(_read(images[i]), _instruction_of(images[i], instructions), images[i].name)
         for i in chosen
     ]
+
+
+def spread(there: int, settings: FrameSettings, of: str, section: str) -> list[int]:
+    """Choose as many as are wanted, over all: neighbours in a recording look alike.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    if there < settings.frames:
+        raise ConfigError(
+            f'{settings.source} has {there} {of} and {section}.frames is {settings.frames}; add '
+            'images or set it lower'
+        )
+    return np.linspace(0, there - 1, settings.frames).round().astype(int).tolist()
 
 
 def read_image(path: Path) -> np.ndarray:

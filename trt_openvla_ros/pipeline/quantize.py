@@ -15,7 +15,7 @@ from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.layout import LLM_BACKBONE, PROJECTOR, TRTLLM_CHECKPOINT, VISION
 from trt_openvla_ros.pipeline.capacity import check_memory, package_version
-from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder, FrameSettings
+from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings, recorded, source_key
 from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
@@ -66,13 +66,16 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
     inputs = {LLM_BACKBONE: artifact.path / LLM_BACKBONE}
     used = {'qformat': settings.qformat, 'dtype': settings.dtype}
     if settings.qformat != 'bf16':
-        used = {**asdict(settings), 'prompt_style': config.prompt_style}
+        used = {
+            **asdict(settings),
+            **source_key(settings),
+            'prompt_style': config.prompt_style,
+        }
         for name in (VISION, PROJECTOR, 'config.json', 'preprocessor_config.json'):
             inputs[name] = artifact.path / name
-        folder = frames_folder(settings, 'quantize')
-        if folder:
-            inputs['frames'] = folder
-        used['folder'] = bool(folder)  # what is in it counts, and not where it lies
+        source_of_frames = recorded(settings, 'quantize')
+        if source_of_frames:
+            inputs['frames'] = source_of_frames
     return artifact.make(
         'quantize',
         settings=used,
@@ -163,10 +166,10 @@ def _quantise(directory: Path, checkpoint: Checkpoint, config: Config) -> dict[s
     from trt_openvla_ros.pipeline.modelopt_export import export, load_backbone
 
     settings = config.quantize
-    if not settings.folder:
+    if not (settings.folder or settings.bag):
         _log.warning(
             'calibrating on the simulated table: right for models trained on it; for a robot set '
-            'quantize.folder to images of it with instructions'
+            'quantize.folder or quantize.bag to images of it with instructions'
         )
     frames = collect_frames(settings, 'quantize', _FIRST_SEED)
     device, dtype = resolve_placement(config.device, None)
@@ -184,7 +187,7 @@ def _quantise(directory: Path, checkpoint: Checkpoint, config: Config) -> dict[s
         dtype=settings.dtype,
     )
     return {
-        'calibrated_on': settings.folder or 'simulated table',
+        'calibrated_on': settings.source,
         'frames': len(frames),
         'positions': sum(entry.shape[1] for entry in inputs),
         'device': str(device),

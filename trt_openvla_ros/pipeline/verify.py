@@ -26,7 +26,7 @@ from trt_openvla_ros.layout import (
     VISION_ONNX,
 )
 from trt_openvla_ros.pipeline.capacity import check_memory
-from trt_openvla_ros.pipeline.frames import collect_frames, frames_folder, FrameSettings
+from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings, recorded, source_key
 from trt_openvla_ros.pipeline.save_backbone import source_files
 from trt_openvla_ros.settings import setting
 
@@ -99,15 +99,14 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
     checkpoint = Checkpoint.open(config.checkpoint)
     files = {f'original/{name}': file for name, file in source_files(checkpoint).items()}
     files |= {name: artifact.path / name for name in _PARTS if (artifact.path / name).exists()}
-    folder = frames_folder(config.verify, 'verify')
-    if folder:
-        files['frames'] = folder
+    place = recorded(config.verify, 'verify')
+    if place:
+        files['frames'] = place
     facts = artifact.make(
         'verify',
         settings={
             **asdict(config.verify),
-            # What is in it counts, and not where it lies.
-            'folder': bool(folder),
+            **source_key(config.verify),
             **{name: getattr(config, name) for name in ('device', 'unnorm_key', 'prompt_style')},
             'max_new_tokens': config.max_new_tokens,
         },
@@ -150,13 +149,13 @@ def _verify(
     if all(answer.action is None for answer in original):
         raise OutputError(
             f'{checkpoint.path} itself gives no action on any of {len(frames)} frames; set '
-            'verify.folder to images and instructions that it was made for'
+            'verify.folder or verify.bag to images and instructions that it was made for'
         )
     facts: dict[str, Any] = {
         'device': str(place[0]),
         'dtype': str(place[1]).removeprefix('torch.'),
         'frames': len(frames),
-        'frames_from': settings.folder or 'simulated table',
+        'frames_from': settings.source,
         'original_without_action': sum(answer.action is None for answer in original),
         'engines': {},
         'failures': [],

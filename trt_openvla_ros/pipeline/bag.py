@@ -1,0 +1,113 @@
+"""Images and instructions of a recording by `ros2 bag record`, read without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trt_openvla_ros.errors import ConfigError, InputError
+
+_IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+_TEXTS = ('std_msgs/msg/String',)
+
+
+class Bag:
+    """The images that have an instruction, in the order of recording.
+
+    An instruction counts as it does for the node: from its message on, and an empty one stops.
+    """
+
+    def __init__(self, reader: Any, images: str, texts: str, name: str) -> None:
+        """Look through an open reader of rosbags; `open` makes one."""
+        self._reader, self._name, self._begin = reader, name, reader.start_time
+        self._images = self._connections(images, _IMAGES, 'image_topic')
+        texts_of = self._connections(texts, _TEXTS, 'instruction_topic')
+        self._found: list[tuple[int, str]] = []  # time of recording [ns], instruction
+        instruction = ''
+        for connection, stamp, data in reader.messages([*self._images, *texts_of]):
+            if connection.topic == texts:
+                message = reader.deserialize(data, connection.msgtype)
+                instruction = message.data.strip()
+            elif instruction:
+                self._found.append((stamp, instruction))
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, images: str, texts: str, section: str) -> Iterator[Bag]:
+        """Open a bag for the body of a with.
+
+        Args:
+            path: The directory, or one file of it.
+            images: Topic, as it was recorded.
+            texts: That of the instructions.
+            section: Of the settings, for messages.
+
+        Raises:
+            ConfigError: The bag cannot be read, or lacks a topic.
+        """
+        try:
+            import apsw  # which rosbags reads sqlite3 with
+            from rosbags.highlevel import AnyReader, AnyReaderError
+            from rosbags.rosbag2 import ReaderError
+            from rosbags.typesys import get_typestore, Stores
+        except ImportError as error:
+            raise ConfigError(
+                f'reading bags needs rosbags ({error}); pip install rosbags, or save images into '
+                f'a directory and set {section}.folder to it'
+            ) from error
+        broken = (AnyReaderError, ReaderError, apsw.Error, OSError, ValueError, KeyError)
+        # Bags of Humble and before do not say how their messages are defined.
+        types = get_typestore(Stores.ROS2_HUMBLE)
+        try:
+            with AnyReader([path], default_typestore=types) as reader:
+                yield cls(reader, images, texts, section)
+        except broken as error:
+            raise ConfigError(
+                f'bag {path} cannot be read: {error}; `ros2 bag info` says more, and `ros2 bag '
+                'reindex` mends one whose recording was cut off'
+            ) from error
+
+    def _connections(self, topic: str, kinds: tuple[str, ...], setting: str) -> list[Any]:
+        found = [c for c in self._reader.connections if c.topic == topic]
+        kind = found[0].msgtype if found else 'missing'
+        if kind not in kinds:
+            there = sorted(c.topic for c in self._reader.connections if c.msgtype in kinds)
+            raise ConfigError(
+                f'{self._name}.{setting} {topic!r} is {kind} in the bag; topics of '
+                f'{" or ".join(kinds)} in it: {", ".join(there) or "none"}'
+            )
+        return found
+
+    def __len__(self) -> int:
+        """Count the images that have an instruction."""
+        return len(self._found)
+
+    def seconds(self, index: int) -> float:
+        """Time [s] of recording, from the beginning of the bag."""
+        return (self._found[index][0] - self._begin) / 1e9
+
+    def read(self, index: int) -> tuple[np.ndarray, str]:
+        """Give [H, W, 3] uint8 RGB and the instruction.
+
+        Raises:
+            ConfigError: It is not an image.
+        """
+        from trt_openvla_ros.camera import decompress, unpack
+
+        stamp, instruction = self._found[index]
+        connection, _, data = next(
+            self._reader.messages(self._images, start=stamp, stop=stamp + 1)
+        )
+        message = self._reader.deserialize(data, connection.msgtype)
+        convert = unpack if connection.msgtype == _IMAGES[0] else decompress
+        try:
+            return convert(message), instruction
+        except InputError as error:
+            raise ConfigError(
+                f'{connection.topic} at {self.seconds(index):.3f} s: {error}; set '
+                f'{self._name}.image_topic to another'
+            ) from error
