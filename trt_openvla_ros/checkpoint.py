@@ -128,7 +128,7 @@ class Checkpoint:
         if config.get('model_type') not in ('openvla', 'prismatic'):
             raise ConfigError(
                 f'{path}/config.json has model_type {config.get("model_type")!r}; '
-                "an OpenVLA checkpoint has 'openvla'"
+                "an OpenVLA checkpoint has 'openvla'; set checkpoint to one"
             )
         return cls(path, config, _read_json(path / 'preprocessor_config.json'))
 
@@ -258,7 +258,8 @@ class Checkpoint:
         if missing:
             raise ConfigError(
                 f'{self.path} lacks {", ".join(missing)}; weights are read from safetensors only '
-                '(pickled .bin and .pt files are refused, because loading them runs code)'
+                '(pickled .bin and .pt files are refused, because loading them runs code); '
+                'convert those, or download it again'
             )
         return shards
 
@@ -278,7 +279,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f'{path} is missing; the directory is no Hugging Face checkpoint'
         ) from error
     except ValueError as error:
-        raise ConfigError(f'{path} is not JSON: {error}') from error
+        raise ConfigError(f'{path} is not JSON: {error}; download it again') from error
     if not isinstance(value, dict):
         raise ConfigError(f'{path} holds a {type(value).__name__}; an object is needed')
     return value
@@ -294,5 +295,6 @@ def _download(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=_HUB_FILES))
     except Exception as error:
         raise ConfigError(
-            f'checkpoint {source!r} is no directory here, and downloading it failed: {error}'
+            f'checkpoint {source!r} is no directory here, and downloading it failed: {error} '
+            '(or download it elsewhere, and set checkpoint to its directory)'
         ) from error

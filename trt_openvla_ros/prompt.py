@@ -135,7 +135,7 @@ class Tokenizer:
         try:
             fast = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:
-            raise ConfigError(f'{path} cannot be read: {error}') from error
+            raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
         self.vocab_size = fast.get_vocab_size(with_added_tokens=False)
         self.special = tuple(
             fast.get_added_tokens_decoder()[i].content
@@ -151,7 +151,7 @@ class Tokenizer:
         try:
             model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
-            raise ConfigError(f'{path} cannot be read: {error}') from error
+            raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
         self.vocab_size = model.vocab_size()
         self.special = ('<unk>', '<s>', '</s>', '<PAD>')
         self._encode = model.encode

@@ -215,6 +215,12 @@ def test_target_that_is_a_file_is_a_sentence(stage):
         stage.make(stage.source / 'below')
 
 
+@pytest.mark.parametrize('target', ['/proc/nobody/artifact', '/tmp/' + 300 * 'x'])
+def test_target_that_cannot_be_is_a_sentence(stage, target):
+    with pytest.raises(ArtifactError, match=r'cannot be written or read \(.*; set artifact to an'):
+        stage.make(Path(target))
+
+
 def test_missing_input_and_missing_stage_are_sentences(path, stage):
     stage.make(path)
     with Artifact.open(path) as artifact:

@@ -235,7 +235,11 @@ def _sentence(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f'artifact {path} cannot be a directory: {at} is a file; set another'
             ) from error
-        raise
+        if error.errno is None:  # not the operating system's
+            raise
+        raise ArtifactError(
+            f'{at} cannot be written or read ({error.strerror}); set artifact to another directory'
+        ) from error
 
 
 def _umask() -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _SPARE = 1_000_000_000  # bytes that libraries and activations take beside the weights
+_SMALL_FILES = 50_000_000  # bytes: tokenizer, configuration, statistics
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
         settings=asdict(settings),
         inputs=source_files(checkpoint),
         # The graph holds the vision weights again, and a float32 copy for the check.
-        disk=parts.size + 4 * parts.vision_size + _SPARE,
+        disk=parts.size + (4 * parts.vision_size if settings.onnx else 0) + _SMALL_FILES,
         work=lambda directory: _write(directory, checkpoint, parts, settings),
     )
 
