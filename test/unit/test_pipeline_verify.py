@@ -194,7 +194,7 @@ def test_tiny_pipeline_runs_whole_and_then_skips(tmp_path):
 def test_commands_end_with_a_sentence_and_not_with_a_traceback():
     done = execute('-m', 'trt_openvla_ros.pipeline', 'quantize', '-p', 'qformat:=fp8')
     assert done.returncode == 1
-    assert done.stderr == 'quantize: unknown setting qformat; did you mean quantize.qformat?\n'
+    assert 'unknown setting qformat; did you mean quantize.qformat?\n' in done.stderr
     helped = execute('scripts/verify', '--help')
     assert helped.returncode == 0
     assert 'verify.max_rotation_error: 0.01 (0 to 3.15)' in helped.stdout

@@ -1,6 +1,7 @@
 """What the README says about commands, arguments and Python is true."""
 
 import ast
+import json
 from pathlib import Path
 import re
 import subprocess
@@ -92,3 +93,19 @@ def test_settings_of_the_pipeline_exist():
 def test_launch_files_named_are_installed(name):
     assert name in blocks('bash')
     assert (ROOT / 'launch' / name).is_file()
+
+
+def test_numbers_of_quantisation_are_those_measured():
+    found = [row[1:] for row in rows('tiny_openvla as')]
+    path = ROOT / 'docs' / 'benchmarks' / 'agreement_tiny_openvla.json'
+    measured = json.loads(path.read_text())
+    wanted = [['', '', f'{100 * measured["original"]["success"]["rate"]:.1f} %', '']]
+    for result in measured['formats'].values():
+        apart = result['success_difference']
+        shares = (result['same_action'], result['same_bin'], result['success']['rate'])
+        interval = f'({apart["low"]:+.1f} to {apart["high"]:+.1f})'
+        percent = [f'{100 * share:.1f} %' for share in shares]
+        wanted.append([*percent, f'{apart["points"]:+.1f} {interval}'])
+    assert found == wanted
+    scenes = measured['original']['success']['of']
+    assert f'success, of {scenes} scenes' in README

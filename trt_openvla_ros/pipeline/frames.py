@@ -29,6 +29,7 @@ class FrameSettings:
         'Directory of images with instructions.json ({"image.jpg": "instruction"}) or a .txt '
         'beside each image. Without folder and bag, scenes of the simulated table are taken.',
     )
+    frames: int = setting(32, 'How many images with their instructions.', low=1, high=4096)
     bag: str = setting(
         '', 'Recording by `ros2 bag record` (sqlite3 or mcap) to take instead of a folder.'
     )
@@ -40,7 +41,6 @@ class FrameSettings:
         'Instructions in the bag: std_msgs/msg/String. Each counts for the images behind it, and '
         'an empty one for none.',
     )
-    frames: int = setting(32, 'How many images with their instructions.', low=1, high=4096)
 
     @property
     def source(self) -> str:
@@ -71,7 +71,7 @@ def recorded(settings: FrameSettings, section: str) -> Path | None:
     """
     if settings.folder and settings.bag:
         raise ConfigError(
-            f'{section}.folder and {section}.bag are both given; leave one of them empty'
+            f'{section}.folder and {section}.bag are both given; empty one (-p {section}.folder:=)'
         )
     for name in ('folder', 'bag'):
         value = getattr(settings, name)

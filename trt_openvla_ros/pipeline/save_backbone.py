@@ -122,6 +122,12 @@ def _write(
     from trt_openvla_ros.pipeline.llm_backbone import copy_tokenizer, write_backbone, write_json
     from trt_openvla_ros.pipeline.tensor_files import progress, write_tensors
 
+    if settings.onnx or settings.test_load:
+        check_memory(
+            # Three times: weights, graph, and the float32 copy of the check.
+            3 * 2 * parts.vision_size + _SPARE,
+            'close other programs, or set save_backbone.onnx and save_backbone.test_load to false',
+        )
     language = {name: piece for shard in parts.shards for name, piece in shard.items()}
     with progress({**language, **parts.vision, **parts.projector}, 'save_backbone') as bar:
         write_backbone(directory / LLM_BACKBONE, checkpoint, parts.shards, parts.dtype, bar)
@@ -143,12 +149,6 @@ def _write(
         'vision_bytes': parts.vision_size,
         'norm_stats': sorted(checkpoint.norm_stats),
     }
-    # Three times: weights, graph, and the float32 copy of the check.
-    way_out = (
-        'close other programs, or set save_backbone.onnx and save_backbone.test_load to false'
-    )
-    if settings.onnx or settings.test_load:
-        check_memory(3 * 2 * parts.vision_size + _SPARE, way_out)
     reopened = _reopen(directory)
     if settings.onnx:
         from trt_openvla_ros.pipeline.vision_onnx import export_vision

@@ -12,11 +12,13 @@ import warnings
 
 import numpy as np
 import onnx
+from onnx import external_data_helper
 import onnxruntime
 import torch
 from torch import nn
 
 from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.engines import free_memory
 from trt_openvla_ros.engines.torch_vision import TorchVision
 from trt_openvla_ros.errors import ArtifactError
 
@@ -80,6 +82,7 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
     # Outside the graph file: protobuf ends at 2 GB.
     program.save(str(path), external_data=True)
     del program
+    free_memory()  # the exporter's graph is in cycles, which hold the weights
     pixels = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
     if dtype == 'bfloat16':
         # What the weights are after rounding, computed in float32 on both sides.
@@ -87,7 +90,8 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
             module.float()
         vision.dtype = torch.float32
     wanted = vision.encode(pixels).float().numpy()
-    del vision  # before the graph takes as much again
+    del vision
+    free_memory()  # before the graph takes as much again
     checked, found = _run(path, pixels, dtype)
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     if not error <= TOLERANCE[dtype]:  # also where it is not a number
@@ -118,11 +122,11 @@ def encode_onnx(session: onnxruntime.InferenceSession, pixel_values: np.ndarray)
 
 
 def write_float32(path: Path, target: Path) -> None:
-    """Write a bfloat16 graph with the same nodes and weights in float32.
+    """Write a bfloat16 graph with the same nodes and weights in float32, one weight at a time.
 
     onnxruntime has no bfloat16 on the CPU; so the graph can still be run.
     """
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     bf16, fp32 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
 
     def widen(tensor: onnx.TensorProto) -> None:
@@ -130,8 +134,27 @@ def write_float32(path: Path, target: Path) -> None:
             values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
-    for tensor in model.graph.initializer:
-        widen(tensor)
+    with target.with_name(f'{target.name}.data').open('wb') as file:
+        for tensor in model.graph.initializer:
+            if not external_data_helper.uses_external_data(tensor):
+                widen(tensor)
+                continue
+            # Beside the model: what was once put into a protobuf stays in memory with it.
+            place = external_data_helper.ExternalDataInfo(tensor)
+            with (path.parent / place.location).open('rb') as stored:
+                stored.seek(place.offset or 0)
+                data = stored.read(place.length)
+            if tensor.data_type == bf16:
+                values = torch.frombuffer(bytearray(data), dtype=torch.bfloat16).float()
+                data, tensor.data_type = values.numpy().tobytes(), fp32
+            at, size = file.tell(), file.write(data)
+            del tensor.external_data[:]
+            for key, value in (
+                ('location', Path(file.name).name),
+                ('offset', at),
+                ('length', size),
+            ):
+                tensor.external_data.add(key=key, value=str(value))
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
@@ -141,7 +164,7 @@ def write_float32(path: Path, target: Path) -> None:
     for info in model.graph.value_info:
         if info.type.tensor_type.elem_type == bf16:
             info.type.tensor_type.elem_type = fp32
-    onnx.save(model, str(target), save_as_external_data=True, location=f'{target.name}.data')
+    onnx.save(model, str(target))
 
 
 def _run(path: Path, pixels: np.ndarray, dtype: str) -> tuple[str, np.ndarray]:
