@@ -122,10 +122,17 @@ def _write(
     from trt_openvla_ros.pipeline.llm_backbone import copy_tokenizer, write_backbone, write_json
     from trt_openvla_ros.pipeline.tensor_files import progress, write_tensors
 
-    if settings.onnx or settings.test_load:
+    # Of layers for test_load: each float32 value comes from one of two bytes, mapped meanwhile.
+    layers = (parts.largest_shard + _SPARE) * 2 // 3
+    needed = [0]
+    if settings.onnx:
+        # Weights, graph, and the float32 copy of the check, of which some are gone by then.
+        needed.append((6 if settings.onnx_dtype == 'float32' else 4) * parts.vision_size)
+    if settings.test_load:
+        needed.append(max(2 * parts.vision_size, min(layers, 2 * parts.size)))
+    if any(needed):
         check_memory(
-            # Three times: weights, graph, and the float32 copy of the check.
-            3 * 2 * parts.vision_size + _SPARE,
+            max(needed) + _SPARE,
             'close other programs, or set save_backbone.onnx and save_backbone.test_load to false',
         )
     language = {name: piece for shard in parts.shards for name, piece in shard.items()}
@@ -159,7 +166,7 @@ def _write(
         from trt_openvla_ros.pipeline.reopening import compare_reopened
 
         _log.info('test_load ...')
-        facts['test_load'] = compare_reopened(checkpoint, reopened, parts.largest_shard + _SPARE)
+        facts['test_load'] = compare_reopened(checkpoint, reopened, layers)
     (directory / MANIFEST).unlink()
     return facts
 
