@@ -123,7 +123,7 @@ def _write(
     from trt_openvla_ros.pipeline.tensor_files import progress, write_tensors
 
     # Of layers for test_load: each float32 value comes from one of two bytes, mapped meanwhile.
-    layers = (parts.largest_shard + _SPARE) * 2 // 3
+    layers = (parts.largest_shard + _SPARE) // 2
     needed = [0]
     if settings.onnx:
         # Weights, graph, and the float32 copy of the check, of which some are gone by then.
