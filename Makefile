@@ -30,8 +30,7 @@ test: build  ## run every test
 	@$(overlay) && pytest test
 
 lint:  ## check style
-	@$(env) && ruff check . && ruff format --check .
-	@! command -v hadolint >/dev/null || hadolint docker/Dockerfile
+	@$(env) && ruff check . && ruff format --check . && hadolint docker/Dockerfile
 
 bench: build  ## compare the policy with transformers, and measure the node's overhead
 	@$(overlay) && python tools/bench_policy.py $(if $(JSON),--json $(JSON)/policy.json)
