@@ -197,7 +197,7 @@ def test_commands_end_with_a_sentence_and_not_with_a_traceback():
     assert 'unknown setting qformat; did you mean quantize.qformat?\n' in done.stderr
     helped = execute('scripts/verify', '--help')
     assert helped.returncode == 0
-    assert 'verify.max_rotation_error: 0.01 (0 to 3.15)' in helped.stdout
+    assert 'verify.max_rotation_error: 0.01 (a number from 0 to 3.15)' in helped.stdout
     unknown = execute('-m', 'trt_openvla_ros.pipeline', 'quantise')
     assert unknown.returncode == 1
     assert 'usage: ' in unknown.stderr
