@@ -75,7 +75,9 @@ class Subject:
     def __init__(self, name: str, path: Path, dtype: str, args: argparse.Namespace) -> None:
         """Open it; dtype is of what is not quantised."""
         self.name, self.checkpoint = name, Checkpoint.open(path)
-        self._load = lambda: open_engines('torch', self.checkpoint, args.device, dtype)
+        self._load = lambda lengths: open_engines(
+            'torch', self.checkpoint, args.device, dtype, lengths
+        )
         self._arguments: dict[str, Any] = {
             'unnorm_key': args.unnorm_key,
             'prompt_style': None,

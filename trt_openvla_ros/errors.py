@@ -21,5 +21,9 @@ class EngineError(PolicyError):
     """A backend failed to load or to compute."""
 
 
+class BrokenEngineError(EngineError):
+    """A backend failed in the middle of its work; it must be loaded again before it is asked."""
+
+
 class OutputError(PolicyError):
     """The model's output is not an action; it must never become motion."""

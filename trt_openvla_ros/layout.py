@@ -21,6 +21,7 @@ VISION = 'vision.safetensors'
 PROJECTOR = 'projector.safetensors'
 # pixel_values [1, C, S, S] float32 -> image_embeddings [1, N, D] float32
 VISION_ONNX = 'vision.onnx'
+VISION_INPUT, VISION_OUTPUT = 'pixel_values', 'image_embeddings'
 
 # Written by quantize: config.json and rank0.safetensors, as trtllm-build reads them.
 TRTLLM_CHECKPOINT = 'trtllm_checkpoint'
@@ -53,6 +54,24 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
             f'{path} was not written by this pipeline; delete {directory} and run it again'
         )
     return manifest
+
+
+def built_engine(directory: Path, kind: str) -> Path | None:
+    """Find an engine that the stage build_engine recorded; None where there is none.
+
+    Args:
+        directory: An artifact, or a checkpoint.
+        kind: 'language' or 'vision'.
+    """
+    facts = build_facts(directory)
+    name = {'language': LANGUAGE_ENGINE, 'vision': VISION_ENGINE}[kind]
+    return directory / name if kind in facts else None
+
+
+def build_facts(directory: Path) -> dict[str, Any]:
+    """Give what the stage build_engine recorded: 'gpu', and 'language' and 'vision' if built."""
+    manifest = read_manifest(directory) or {'stages': {}}
+    return manifest['stages'].get('build_engine', {}).get('facts', {})
 
 
 def failed_verification(directory: Path) -> str:

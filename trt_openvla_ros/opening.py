@@ -22,7 +22,16 @@ class ModelSettings:
         '',
         'Data set whose statistics turn bins into m and rad; empty where the checkpoint has one.',
     )
-    engine: str = setting('torch', 'Backend that runs the model.')
+    engine: str = setting(
+        'torch',
+        'Backend that runs the model: torch, or tensorrt_llm (an artifact with its engine).',
+    )
+    vision_engine: str = setting(
+        '',
+        'Backend of the vision encoder; empty is tensorrt where engine is tensorrt_llm and the '
+        'artifact has such an engine, else torch.',
+        choices=('', 'torch', 'tensorrt'),
+    )
     device: str = setting(
         '', 'Torch device such as cpu or cuda:0; empty takes a GPU if there is one.'
     )
@@ -78,4 +87,5 @@ def open_policy(settings: ModelSettings) -> Policy:
         settings.prompt_style or None,
         max_new_tokens=settings.max_new_tokens,
         constrain=settings.constrain,
+        vision_engine=settings.vision_engine or None,
     )

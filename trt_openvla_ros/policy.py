@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import time
 
@@ -13,16 +13,22 @@ from trt_openvla_ros.actions import ActionStatistics, ActionTokens, find_statist
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory, open_engines
-from trt_openvla_ros.engines.base import Decoding, LanguageEngine, VisionEngine
-from trt_openvla_ros.errors import ConfigError, EngineError
+from trt_openvla_ros.engines.base import Decoding, LanguageEngine, Lengths, VisionEngine
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError
 from trt_openvla_ros.images import ImageProcessor
-from trt_openvla_ros.prompt import prompt_style_of, PROMPT_STYLES, Prompter, Tokenizer
-from trt_openvla_ros.reasoning import ACTION_TAG, parse_fields, split_answer
+from trt_openvla_ros.prompt import (
+    check_vocabulary,
+    prompt_style_of,
+    PROMPT_STYLES,
+    Prompter,
+    Tokenizer,
+)
+from trt_openvla_ros.reasoning import ACTION_TAG, parse_fields, ReasoningStream, split_answer
 
 # The longest answer of Embodied-CoT's reference; its reasoning takes about 350 tokens.
 MAX_NEW_TOKENS = 1024
 
-_log = logging.getLogger(__name__)
+_SHORT = 'pick up the cup'  # an instruction that every engine must have room for
 
 
 class Policy:
@@ -37,7 +43,7 @@ class Policy:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        load_engines: Callable[[], tuple[VisionEngine, LanguageEngine]],
+        load_engines: Callable[[Lengths], tuple[VisionEngine, LanguageEngine]],
         *,
         unnorm_key: str | None,
         prompt_style: str | None,
@@ -64,13 +70,15 @@ class Policy:
         if style not in PROMPT_STYLES:
             raise ConfigError(f'unknown prompt_style {style!r}; known: {", ".join(PROMPT_STYLES)}')
         self.prompter = Prompter(tokenizer, PROMPT_STYLES[style])
-        _check_vocabulary(tokenizer, checkpoint)
+        check_vocabulary(tokenizer, checkpoint)
         self.tokens = ActionTokens(
             tokenizer.vocab_size, checkpoint.config.get('n_action_bins', 256)
         )
         self.set_unnorm_key(unnorm_key)
         # Last, because it takes minutes for large models and what stands above may refuse.
-        self.vision, self.language = load_engines()
+        _, ids = self.prompter(_SHORT)
+        longest = self._decoding(self._normalisation[1]).max_new_tokens
+        self.vision, self.language = load_engines(Lengths(len(ids), longest))
         self._self_test()
 
     @classmethod
@@ -85,6 +93,7 @@ class Policy:
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         constrain: bool = True,
+        vision_engine: str | None = None,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face layout, or an artifact of the pipeline.
 
@@ -93,13 +102,15 @@ class Policy:
                 artifact the quantised language model is used.
             unnorm_key: Data set whose statistics turn bins into units; may be left out when
                 the checkpoint has one.
-            engine: Backend; 'torch'.
+            engine: Backend of the language model; 'torch' or 'tensorrt_llm'.
             device: Torch device name; None takes a GPU where there is one.
             dtype: Torch dtype name; None is bfloat16 on GPUs and float32 on CPUs.
             prompt_style: 'openvla', 'vicuna' (Embodied-CoT) or 'vicuna_v01'; None decides
                 from the checkpoint.
             max_new_tokens: Most tokens an answer with reasoning may have.
             constrain: Restrict ids to the action range once the action began.
+            vision_engine: Backend of the vision encoder; 'torch' or 'tensorrt'. None is torch, or
+                tensorrt where engine is tensorrt_llm and the artifact has such a vision engine.
 
         Raises:
             ConfigError: The checkpoint or an argument cannot be used.
@@ -108,7 +119,9 @@ class Policy:
         checkpoint = Checkpoint.open(path)
         return cls(
             checkpoint,
-            lambda: open_engines(engine, checkpoint, device, dtype),
+            lambda lengths: open_engines(
+                engine, checkpoint, device, dtype, lengths, vision_engine
+            ),
             unnorm_key=unnorm_key,
             prompt_style=prompt_style,
             max_new_tokens=max_new_tokens,
@@ -160,7 +173,12 @@ class Policy:
         free_memory()
 
     def predict(
-        self, image: np.ndarray, instruction: str, *, verbatim: bool = False
+        self,
+        image: np.ndarray,
+        instruction: str,
+        *,
+        verbatim: bool = False,
+        on_reasoning: Callable[[str], None] | None = None,
     ) -> Prediction:
         """Predict one control step.
 
@@ -168,11 +186,14 @@ class Policy:
             image: [H, W, 3] uint8 RGB.
             instruction: What the user says, e.g. 'put the spoon on the towel'.
             verbatim: It is a whole prompt, which the model reads as it stands.
+            on_reasoning: Told the reasoning so far whenever it has grown, token by token where
+                the engine streams; never by models that do not reason.
 
         Raises:
             InputError: The image or instruction cannot be used.
             OutputError: What the model wrote is not an action.
             EngineError: The policy was closed.
+            BrokenEngineError: An engine failed; the policy must be loaded again.
         """
         if self.language is None:
             raise EngineError('the policy is closed; load it again')
@@ -181,9 +202,11 @@ class Policy:
         prompt, ids = self.prompter(instruction, verbatim)
         pixel_values = self.processor(image)
         preprocessed = time.perf_counter()
-        embeddings = self.vision.encode(pixel_values)
-        seen = time.perf_counter()
-        generation = self.language.generate(ids, embeddings, self._decoding(statistics))
+        with _computing():
+            embeddings = self.vision.encode(pixel_values)
+            seen = time.perf_counter()
+            decoding = self._decoding(statistics, on_reasoning)
+            generation = self.language.generate(ids, embeddings, decoding)
         reasoning, action_ids = split_answer(
             generation.ids,
             self.prompter.tokenizer.eos_id,
@@ -211,7 +234,11 @@ class Policy:
             },
         )
 
-    def _decoding(self, statistics: ActionStatistics) -> Decoding:
+    def _decoding(
+        self,
+        statistics: ActionStatistics,
+        on_reasoning: Callable[[str], None] | None = None,
+    ) -> Decoding:
         reasons = self.prompter.style.reasons
         tokenizer = self.prompter.tokenizer
         return Decoding(
@@ -222,17 +249,22 @@ class Policy:
             action_begins=lambda ids: tokenizer.decode(ids).rstrip().endswith(ACTION_TAG),
             action_first=not reasons,
             constrain=self.constrain,
+            on_ids=ReasoningStream(tokenizer.decode, on_reasoning)
+            if reasons and on_reasoning
+            else None,
         )
 
     def _self_test(self) -> None:
         """Refuse a policy that does not see: wrong library versions once fed it no image."""
-        _, ids = self.prompter('pick up the cup')
+        _, ids = self.prompter(_SHORT)
         height, width = 48, 64
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
-        embeddings = [self.vision.encode(self.processor(image)) for image in (first, 255 - first)]
+        images = [self.processor(image) for image in (first, 255 - first)]
+        with _computing():
+            embeddings = [self.vision.encode(image) for image in images]
+            logits = [self.language.first_logits(ids, e) for e in embeddings]
         self.image_tokens = len(embeddings[0])
-        logits = [self.language.first_logits(ids, e) for e in embeddings]
         if not np.isfinite(logits).all():
             raise EngineError(
                 'self-test: the logits are not finite; the weights are broken or the dtype is '
@@ -244,6 +276,18 @@ class Policy:
             raise EngineError('self-test: two different images lead to the same logits')
 
 
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Say what an engine's own errors mean: out of memory, a lost GPU, a kernel that failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BrokenEngineError(
+            f'an engine failed: {error}; load the policy again, and start its process again where '
+            'that does not help (after some errors CUDA answers no more)'
+        ) from error
+
+
 def _check_sizes(processor: ImageProcessor, checkpoint: Checkpoint) -> None:
     prepared = [branch.geometry.crop for branch in processor.branches]
     wanted = [(tower.image_size, tower.image_size) for tower in checkpoint.towers]
@@ -251,24 +295,4 @@ def _check_sizes(processor: ImageProcessor, checkpoint: Checkpoint) -> None:
         raise ConfigError(
             f'{checkpoint.path}: preprocessor_config.json makes images of {prepared}, and the '
             f'vision towers of config.json want {wanted}'
-        )
-
-
-def _check_vocabulary(tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
-    pieces, rows = tokenizer.vocab_size, checkpoint.llm.vocab_size
-    if pieces > rows:
-        raise ConfigError(
-            f'the tokenizer in {checkpoint.path} has {pieces} pieces and the model {rows} rows; '
-            'they are not of one checkpoint'
-        )
-    padding = checkpoint.config.get('pad_to_multiple_of', 64)
-    if pieces != rows - padding:
-        # The reference counts action tokens from there; training counted from the tokenizer.
-        _log.warning(
-            'the tokenizer has %d pieces and config.json means %d (%d rows less %d); actions are '
-            'counted from the tokenizer',
-            pieces,
-            rows - padding,
-            rows,
-            padding,
         )

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 import re
+from typing import TYPE_CHECKING
 import unicodedata
 
 from trt_openvla_ros.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoint import Checkpoint
+
+_log = logging.getLogger(__name__)
 
 _QUESTION = 'What action should the robot take to {instruction}?'
 _VICUNA = (
@@ -172,6 +179,31 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """Give the text of ids without special tokens."""
         return self._decode([int(i) for i in ids])
+
+
+def check_vocabulary(tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer that is not of the checkpoint's model.
+
+    Raises:
+        ConfigError: It has more pieces than the model has rows.
+    """
+    pieces, rows = tokenizer.vocab_size, checkpoint.llm.vocab_size
+    if pieces > rows:
+        raise ConfigError(
+            f'the tokenizer in {checkpoint.path} has {pieces} pieces and the model {rows} rows; '
+            'they are not of one checkpoint'
+        )
+    padding = checkpoint.config.get('pad_to_multiple_of', 64)
+    if pieces != rows - padding:
+        # The reference counts action tokens from there; training counted from the tokenizer.
+        _log.warning(
+            'the tokenizer has %d pieces and config.json means %d (%d rows less %d); actions are '
+            'counted from the tokenizer',
+            pieces,
+            rows - padding,
+            rows,
+            padding,
+        )
 
 
 @dataclass(frozen=True)

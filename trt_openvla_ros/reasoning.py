@@ -61,6 +61,23 @@ def split_answer(
     return text.rstrip().removesuffix(ACTION_TAG).strip(), np.asarray(ids[-count:], np.int64)
 
 
+class ReasoningStream:
+    """Turns ids that grow into reasoning that grows."""
+
+    def __init__(self, decode: Callable[[list[int]], str], tell: Callable[[str], None]) -> None:
+        """Tell the reasoning so far whenever it is another than before."""
+        self._decode, self._tell, self._told = decode, tell, ''
+
+    def __call__(self, ids: Sequence[int]) -> None:
+        """Take all ids so far."""
+        # A character of several tokens is a replacement character until its last one.
+        text, tag, _ = self._decode(list(ids)).rstrip('\ufffd').partition(ACTION_TAG)
+        text = text.strip()
+        if not tag and text != self._told:
+            self._told = text
+            self._tell(text)
+
+
 def parse_fields(reasoning: str) -> dict[str, str]:
     """Find the tagged parts of a reasoning, wherever they stand.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import os
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,16 @@ class RemotePolicy:
         """As `Policy.preview`: of the image that is sent, with its losses."""
         return self._processor.preview(decode_image(self._client.encode(image)))
 
-    def predict(self, image: np.ndarray, instruction: str) -> Prediction:
+    def predict(
+        self,
+        image: np.ndarray,
+        instruction: str,
+        *,
+        on_reasoning: Callable[[str], None] | None = None,
+    ) -> Prediction:
         """As `Policy.predict`; the total time includes the way there and back.
+
+        The server does not stream: on_reasoning is told once, at the end.
 
         Raises:
             InputError: The image or instruction cannot be used.
@@ -103,6 +112,8 @@ class RemotePolicy:
         timings['total'] = timings['round_trip']
         for part in ('preprocess', 'vision', 'prefill', 'decode'):
             timings.setdefault(part, 0.0)
+        if on_reasoning is not None and prediction.reasoning:
+            on_reasoning(prediction.reasoning)
         return prediction
 
     def close(self) -> None:

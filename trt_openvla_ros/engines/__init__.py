@@ -8,34 +8,61 @@ import sys
 from typing import TYPE_CHECKING
 
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.layout import built_engine
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoint import Checkpoint
-    from trt_openvla_ros.engines.base import LanguageEngine, VisionEngine
+    from trt_openvla_ros.engines.base import LanguageEngine, Lengths, VisionEngine
 
 DTYPES = ('float32', 'bfloat16', 'float16')
-VISION_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_vision:TorchVision'}
-LANGUAGE_ENGINES = {'torch': 'trt_openvla_ros.engines.torch_language:TorchLanguage'}
+VISION_ENGINES = {
+    'torch': 'trt_openvla_ros.engines.torch_vision:TorchVision',
+    'tensorrt': 'trt_openvla_ros.engines.tensorrt:TensorrtVision',
+}
+LANGUAGE_ENGINES = {
+    'torch': 'trt_openvla_ros.engines.torch_language:TorchLanguage',
+    'tensorrt_llm': 'trt_openvla_ros.engines.tensorrt_llm:TensorrtLlm',
+}
 
 
 def open_engines(
-    name: str, checkpoint: Checkpoint, device: str | None, dtype: str | None
+    name: str,
+    checkpoint: Checkpoint,
+    device: str | None,
+    dtype: str | None,
+    lengths: Lengths,
+    vision: str | None = None,
 ) -> tuple[VisionEngine, LanguageEngine]:
-    """Load the vision and the language engine of that name.
+    """Load the vision and the language engine of these names.
+
+    Args:
+        name: Of the language engine.
+        checkpoint: What they are of.
+        device: A torch device; None or '' chooses.
+        dtype: A torch dtype name; None or '' chooses.
+        lengths: Of prompts and answers.
+        vision: Of the vision engine; None or '' is the one of the language engine's name or, for
+            tensorrt_llm, tensorrt where the artifact has a vision engine, and else torch.
 
     Raises:
-        ConfigError: The name is unknown, or the checkpoint does not fit the engine.
-        EngineError: The backend cannot be used on this machine.
+        ConfigError: A name is unknown, or the checkpoint does not fit an engine.
+        EngineError: A backend cannot be used on this machine.
     """
     if name not in LANGUAGE_ENGINES:
         raise ConfigError(f'unknown engine {name!r}; known: {", ".join(LANGUAGE_ENGINES)}')
+    if not vision:
+        built = built_engine(checkpoint.path, 'vision') is not None
+        vision = name if name in VISION_ENGINES else 'tensorrt' if built else 'torch'
+    if vision not in VISION_ENGINES:
+        raise ConfigError(f'unknown vision_engine {vision!r}; known: {", ".join(VISION_ENGINES)}')
     from trt_openvla_ros.engines.placement import resolve_placement
 
-    place = resolve_placement(device, dtype)
-    return (
-        _load(VISION_ENGINES[name])(checkpoint, *place),
-        _load(LANGUAGE_ENGINES[name])(checkpoint, *place),
-    )
+    device, dtype = resolve_placement(device, dtype)
+    kinds = _load(VISION_ENGINES[vision]), _load(LANGUAGE_ENGINES[name])
+    for kind in kinds:
+        if hasattr(kind, 'check'):
+            kind.check(checkpoint, device, lengths)
+    return tuple(kind(checkpoint, device, dtype) for kind in kinds)
 
 
 def free_memory() -> None:

@@ -24,6 +24,8 @@ class Decoding:
         action_begins: Where it does not: tells from the ids so far whether an action id now
             begins the action.
         constrain: Restrict ids to the action range once the action began.
+        on_ids: Told all ids so far, after each of them or after a few, by the thread that called;
+            None where nobody listens.
     """
 
     max_new_tokens: int
@@ -33,6 +35,20 @@ class Decoding:
     action_begins: Callable[[Sequence[int]], bool] = lambda ids: True
     action_first: bool = True
     constrain: bool = True
+    on_ids: Callable[[Sequence[int]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long requests get, so that an engine built for less is refused before it is loaded.
+
+    Attributes:
+        prompt: Tokens of the shortest prompt, without the image.
+        answer: Tokens of the longest answer.
+    """
+
+    prompt: int
+    answer: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,9 @@ class Generation:
 class VisionEngine(Protocol):
     """Pixel values to image embeddings.
 
+    An engine that was built for one machine also has `check(checkpoint, device, lengths)`, a
+    static method that raises ConfigError where it does not fit; asked before anything is loaded.
+
     Attributes:
         device, dtype: Where and how it computes; their str() are torch's names.
     """
@@ -66,7 +85,7 @@ class VisionEngine(Protocol):
 
 
 class LanguageEngine(Protocol):
-    """Prompt and image embeddings to token ids, greedily."""
+    """Prompt and image embeddings to token ids, greedily; `check` as for a VisionEngine."""
 
     def generate(self, ids: Sequence[int], embeddings: Any, decoding: Decoding) -> Generation:
         """Continue <s>, the [N, D] image embeddings, and the rest of ids."""

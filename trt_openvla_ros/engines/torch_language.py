@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.base import Decoding, Generation
 from trt_openvla_ros.engines.llama_weights import LlamaWeights, read_hugging_face
+from trt_openvla_ros.engines.progress import Progress
 from trt_openvla_ros.engines.torch_llama import DecoderLayer, rotary_table
 from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
 from trt_openvla_ros.engines.trtllm_weights import read_trtllm
@@ -87,7 +88,7 @@ class TorchLanguage:
         try:
             chosen = picker.pick(hidden)
             prefilled = time.perf_counter()
-            while not picker.finished and len(picker.ids) < limit:
+            while not picker.progress.finished and len(picker.progress.ids) < limit:
                 hidden = self._run_token(chosen, position)
                 position += 1
                 chosen = picker.pick(hidden)
@@ -97,7 +98,8 @@ class TorchLanguage:
             self.cache.zero_()
             raise
         end = time.perf_counter()
-        return Generation(picker.ids, picker.out_of_range, prefilled - start, end - prefilled)
+        ids = picker.progress.ids
+        return Generation(ids, picker.out_of_range, prefilled - start, end - prefilled)
 
     def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token."""
@@ -161,49 +163,43 @@ class TorchLanguage:
 
 
 class _Picker:
-    """Chooses token ids greedily and knows when the action begins and ends."""
+    """Chooses token ids greedily."""
 
     def __init__(self, decoding: Decoding, head: torch.Tensor) -> None:
         self.decoding = decoding
         self.head = head
-        self.ids: list[int] = []
+        self.progress = Progress(decoding)
         self.out_of_range = 0
-        self.action_count = 0
-        self.finished = False
         self._constrained: list[torch.Tensor] = []
 
     def pick(self, hidden: torch.Tensor) -> int:
         """Choose from the [1, D] final hidden state."""
-        d = self.decoding
-        in_action = d.actions is not None and bool(self.action_count or d.action_first)
-        if in_action and d.constrain:
+        progress = self.progress
+        if progress.constrained:
             # Only the action's rows of the head; what the others say can wait for the end.
-            first, end = d.actions
+            first, end = self.decoding.actions
             token = first + int(torch.argmax(F.linear(hidden, self.head[first:end])))
             self._constrained.append(hidden)
         else:
             token = self._argmax(hidden)[0]
-            is_action = d.actions is not None and d.actions[0] <= token < d.actions[1]
-            self.out_of_range += in_action and not is_action
-            in_action = in_action or (is_action and d.action_begins(self.ids))
-        self.action_count += in_action
-        self.ids.append(token)
-        self.finished = token == d.eos_id or 0 < d.action_dim == self.action_count
+            self.out_of_range += progress.in_action and not progress.is_action(token)
+        progress.add(token)
+        if self.decoding.on_ids is not None:
+            self.decoding.on_ids(progress.ids)
         return token
 
     def count_out_of_range(self) -> None:
         """Count the constrained tokens whose place another one would have taken."""
         if self._constrained:
-            first, end = self.decoding.actions
             free = self._argmax(torch.cat(self._constrained))
-            self.out_of_range += sum(not first <= token < end for token in free)
+            self.out_of_range += sum(not self.progress.is_action(token) for token in free)
 
     def _argmax(self, hidden: torch.Tensor) -> list[int]:
         best, tokens = F.linear(hidden, self.head).max(dim=-1)
         # max propagates NaN, so these few numbers tell for whole vectors.
         if not torch.isfinite(best).all():
             raise OutputError(
-                f'the model gave {best.tolist()} logits after {len(self.ids)} tokens; '
+                f'the model gave {best.tolist()} logits after {len(self.progress.ids)} tokens; '
                 'its weights or the dtype are broken (try dtype float32)'
             )
         return tokens.tolist()

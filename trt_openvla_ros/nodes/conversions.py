@@ -52,3 +52,20 @@ def _cv_bridge() -> ModuleType | None:
         return None
     # It hides that its C++ half did not load (again: another numpy), and would crash later.
     return cv_bridge.CvBridge() if hasattr(cv_bridge, 'getCvType') else None
+
+
+def why_stale(age: float, limit: float) -> str:
+    """Say why an image is not acted on; '' where it is young enough.
+
+    Args:
+        age: Now less its stamp [s].
+        limit: Largest, either way [s]; 0 sets none.
+    """
+    if not limit or -limit <= age <= limit:
+        return ''
+    cause = (
+        'its stamp lies in the future; synchronise the clocks, or set use_sim_time'
+        if age < 0
+        else 'is the camera stamping with this clock (use_sim_time)?'
+    )
+    return f'image dropped: {age:.3f} s old, limit {limit} s; {cause}'

@@ -14,6 +14,24 @@ _WINDOW = 200
 _PARTS = ('preprocess', 'vision', 'prefill', 'decode', 'total')
 
 
+def describe(state: str, failure: str, silent_topic: str, instruction: str) -> tuple[bytes, str]:
+    """Give the level and the message that the state of a node deserves.
+
+    Args:
+        state: Of its life cycle.
+        failure: What went wrong; '' where nothing did.
+        silent_topic: Topic of images on which nothing came; '' where something did.
+        instruction: What it follows.
+    """
+    if failure:
+        return DiagnosticStatus.ERROR, f'{state}: {failure}'
+    if state == 'active' and silent_topic:
+        return DiagnosticStatus.WARN, f'{state}, no images on {silent_topic}'
+    if state == 'active' and not instruction:
+        return DiagnosticStatus.OK, f'{state}, waiting for an instruction'
+    return DiagnosticStatus.OK, state
+
+
 class Statistics:
     """Counters and latencies; filled by the node's threads and read by its timer.
 

@@ -62,3 +62,12 @@ def check_statistics(policy: Policy | RemotePolicy, unnorm_key: str | None) -> N
             f'the gripper of {key!r} runs from {low} to {high}; an opening from 0 to 1 is needed, '
             'or statistics whose mask leaves it out'
         )
+
+
+def why_unfit(policy: Policy | RemotePolicy, unnorm_key: str) -> str:
+    """Say why statistics cannot be used with a policy; '' where they can."""
+    try:
+        check_statistics(policy, unnorm_key or None)
+    except ConfigError as error:
+        return str(error)
+    return ''

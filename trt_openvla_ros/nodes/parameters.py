@@ -42,7 +42,11 @@ _MODEL = list_settings(ModelSettings)
 SPECS: dict[str, Spec] = {
     **{name: Spec(**vars(model)) for name, model in _MODEL.items()},
     'unnorm_key': Spec(**vars(_MODEL['unnorm_key']), read_only=False),
-    'engine': Spec('torch', 'Backend that runs the model; remote asks a server.'),
+    'engine': Spec(
+        'torch',
+        'Backend that runs the model: torch, tensorrt_llm (an artifact with its engine) or remote '
+        '(a server).',
+    ),
     'remote_url': Spec('', 'Of engine remote: the server, such as http://192.168.1.5:8000.'),
     'remote_token_file': Spec(
         '', "File with the server's token; TRT_OPENVLA_TOKEN of the environment wins over it."

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import traceback
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -21,13 +21,19 @@ from std_msgs.msg import String
 
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.engines import free_memory
-from trt_openvla_ros.errors import ConfigError, EngineError, InputError, OutputError, PolicyError
+from trt_openvla_ros.errors import (
+    BrokenEngineError,
+    EngineError,
+    InputError,
+    OutputError,
+    PolicyError,
+)
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes import parameters
-from trt_openvla_ros.nodes.conversions import to_message, to_rgb
-from trt_openvla_ros.nodes.diagnostics import Statistics
+from trt_openvla_ros.nodes.conversions import to_message, to_rgb, why_stale
+from trt_openvla_ros.nodes.diagnostics import describe, Statistics
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
-from trt_openvla_ros.nodes.loading import check_statistics, load_policy
+from trt_openvla_ros.nodes.loading import load_policy, why_unfit
 from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.worker import Worker
@@ -35,17 +41,14 @@ from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.remote import RemotePolicy
 
 _THROTTLE = 2.0  # [s] between two warnings of one kind
-_COUNTS = {
-    OutputError: 'output_errors',
-    InputError: 'instructions_rejected',
-    EngineError: 'engine_errors',
-}
+_COUNTS = {OutputError: 'output_errors', InputError: 'instructions_rejected'}
 
 
 class PolicyNode(PatientLifecycleNode):
     """Loads in configure, acts in activate, stops in deactivate, frees memory in cleanup.
 
-    Inference runs in a worker thread, so that services and parameters answer meanwhile.
+    Inference runs in a worker thread, so that services and parameters answer meanwhile. An engine
+    that breaks there leads to unconfigured, by way of on_error.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -83,7 +86,7 @@ class PolicyNode(PatientLifecycleNode):
             self._failure = str(error) if known else traceback.format_exc()
             self.get_logger().error(f'not configured: {self._failure}')
         else:
-            self._state, self._failure = 'inactive', ''
+            self._state, self._failure, self.broken = 'inactive', '', ''
             self.get_logger().info(f'loaded {self._origin["checkpoint"]}')
             return TransitionCallbackReturn.SUCCESS
         # Behind the handler, where the error no longer holds what had been loaded.
@@ -101,6 +104,7 @@ class PolicyNode(PatientLifecycleNode):
         self._outputs = {
             'action': self.create_lifecycle_publisher(VlaAction, '~/action', 10),
             'reasoning': self.create_lifecycle_publisher(String, '~/reasoning', 10),
+            'reasoning_stream': self.create_lifecycle_publisher(String, '~/reasoning_stream', 10),
             'prompt_image': self.create_lifecycle_publisher(Image, '~/prompt_image', 1),
         }
         # Like image_transport, beside the raw topic after its remapping.
@@ -130,6 +134,13 @@ class PolicyNode(PatientLifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model's memory."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free what is left of a policy that broke; the node can be configured again."""
+        self._failure = self.broken or 'a transition failed'
+        self.get_logger().error(f'unconfigured: {self._failure}')
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
@@ -163,10 +174,7 @@ class PolicyNode(PatientLifecycleNode):
         for change in changes:
             reason = parameters.check_choice(change.name, change.value)
             if change.name == 'unnorm_key' and self._policy is not None:
-                try:
-                    check_statistics(self._policy, change.value or None)
-                except ConfigError as error:
-                    reason = str(error)
+                reason = why_unfit(self._policy, change.value)
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
@@ -198,8 +206,10 @@ class PolicyNode(PatientLifecycleNode):
         try:
             return work(*args)
         except (OutputError, InputError, EngineError) as error:
-            self._statistics.count(_COUNTS[type(error)])
+            self._statistics.count(_COUNTS.get(type(error), 'engine_errors'))
             self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
+            if isinstance(error, BrokenEngineError):
+                self.break_down(str(error))
         except Exception:  # noqa: BLE001 - one bad frame must not end the node
             if not self.context.ok():  # interrupted while the model computed
                 return None
@@ -223,24 +233,23 @@ class PolicyNode(PatientLifecycleNode):
         if key != self._applied_key:
             self._policy.set_unnorm_key(key or None)
             self._applied_key = key
-        prediction = self._policy.predict(image, instruction)
+        # Where nobody listens, the engine need not stream.
+        listened = self._outputs['reasoning_stream'].get_subscription_count()
+        prediction = self._policy.predict(
+            image, instruction, on_reasoning=self._stream if listened else None
+        )
         return lambda: self._guard(self._publish, message, image, instruction, prediction)
 
+    def _stream(self, reasoning: str) -> None:
+        publish = self._outputs['reasoning_stream'].publish
+        self._worker.meanwhile(lambda: publish(String(data=reasoning)))
+
     def _is_stale(self, message: Image | CompressedImage) -> bool:
-        age, limit = self._age(message), self._value('max_image_age')
-        if not limit or -limit <= age <= limit:
-            return False
-        cause = (
-            'its stamp lies in the future; synchronise the clocks, or set use_sim_time'
-            if age < 0
-            else 'is the camera stamping with this clock (use_sim_time)?'
-        )
-        self._statistics.count('images_stale')
-        self.get_logger().warning(
-            f'image dropped: {age:.3f} s old, limit {limit} s; {cause}',
-            throttle_duration_sec=_THROTTLE,
-        )
-        return True
+        reason = why_stale(self._age(message), self._value('max_image_age'))
+        if reason:
+            self._statistics.count('images_stale')
+            self.get_logger().warning(reason, throttle_duration_sec=_THROTTLE)
+        return bool(reason)
 
     def _age(self, message: Image | CompressedImage) -> float:
         return (self.get_clock().now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
@@ -269,16 +278,11 @@ class PolicyNode(PatientLifecycleNode):
         self._statistics.time(p.timings)
 
     def _report(self) -> None:
-        level, text = DiagnosticStatus.OK, self._state
         seen = self._statistics.counts['images_received']
-        if self._failure:
-            level, text = DiagnosticStatus.ERROR, f'{text}: {self._failure}'
-        elif self._state == 'active' and seen == self._images_seen:
-            topic = self._inputs[0].topic_name
-            level, text = DiagnosticStatus.WARN, f'{text}, no images on {topic}'
-        elif self._state == 'active' and not self._instruction:
-            text = f'{text}, waiting for an instruction'
+        silent = self._inputs and seen == self._images_seen
         self._images_seen = seen
+        topic = self._inputs[0].topic_name if silent else ''
+        level, text = describe(self._state, self._failure, topic, self._instruction)
         facts = {
             **self._origin,
             'unnorm_key': self._policy.unnorm_key if self._policy else self._value('unnorm_key'),

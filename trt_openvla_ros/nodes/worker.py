@@ -19,7 +19,7 @@ class Worker:
         self._step = step
         self._ready = threading.Condition()
         self._frame: Any = None
-        self._epoch = 0
+        self._epoch = self._running = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name='policy_worker', daemon=True)
         self._thread.start()
@@ -38,6 +38,12 @@ class Worker:
             self._frame = None
             self._epoch += 1
 
+    def meanwhile(self, deliver: Callable[[], None]) -> None:
+        """Let the running step deliver something before its end, unless it was revoked."""
+        with self._ready:
+            if self._running == self._epoch:
+                deliver()
+
     def close(self) -> None:
         """Revoke, wait for the running step, and end the thread."""
         self.revoke()
@@ -52,8 +58,9 @@ class Worker:
                 self._ready.wait_for(lambda: self._frame is not None or self._closed)
                 if self._closed:
                     return
-                frame, self._frame, epoch = self._frame, None, self._epoch
+                frame, self._frame = self._frame, None
+                self._running = self._epoch
             deliver = self._step(frame)
             with self._ready:
-                if deliver is not None and epoch == self._epoch:
+                if deliver is not None and self._running == self._epoch:
                     deliver()

@@ -14,12 +14,12 @@ import tempfile
 from typing import Any, TYPE_CHECKING
 
 from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.engines.image_tokens import count_image_tokens
 from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.layout import (
     LANGUAGE_ENGINE,
     TRTLLM_CHECKPOINT,
-    VISION,
     VISION_ENGINE,
     VISION_ONNX,
 )
@@ -153,7 +153,7 @@ def plan(settings: Settings, artifact: Path, capability: str) -> Build:
         format=quantised.format,
         fp8_cache=quantised.fp8_cache,
         capability=(int(major), int(minor)),
-        image_tokens=_image_tokens(checkpoint),
+        image_tokens=count_image_tokens(checkpoint),
         max_batch_size=settings.max_batch_size,
         max_input_len=settings.max_input_len,
         max_seq_len=longest,
@@ -161,16 +161,6 @@ def plan(settings: Settings, artifact: Path, capability: str) -> Build:
         multiple_profiles=settings.multiple_profiles,
         overrides=settings.overrides,
     )
-
-
-def _image_tokens(checkpoint: Checkpoint) -> int:
-    """Count the patches of an image: so many embeddings it has."""
-    from safetensors import safe_open
-
-    name = 'vision_backbone.featurizer.patch_embed.proj.weight'
-    with safe_open(checkpoint.path / VISION, framework='np') as file:
-        patch = file.get_slice(name).get_shape()[-1]
-    return (checkpoint.towers[0].image_size // patch) ** 2
 
 
 def _require(settings: Settings) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.engines import free_memory
-from trt_openvla_ros.engines.base import LanguageEngine, VisionEngine
+from trt_openvla_ros.engines.base import LanguageEngine, Lengths, VisionEngine
 from trt_openvla_ros.errors import OutputError
 from trt_openvla_ros.pipeline.frames import Frame
 from trt_openvla_ros.policy import Policy
 
 AXES = ('x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper')
 
-Engines = Callable[[], tuple[VisionEngine, LanguageEngine]]
+Engines = Callable[[Lengths], tuple[VisionEngine, LanguageEngine]]
 
 
 @dataclass(frozen=True)

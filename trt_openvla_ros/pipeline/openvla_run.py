@@ -32,7 +32,13 @@ class Settings:
 
     image: str = setting('', 'Image file; empty takes a photograph of a coffee cup.')
     instruction: str = setting('pick up the coffee cup', 'What to do.')
-    engine: str = setting('torch', 'Backend that runs the model.')
+    engine: str = setting('torch', 'Backend that runs the model: torch or tensorrt_llm.')
+    vision_engine: str = setting(
+        '',
+        'Backend of the vision encoder; empty is tensorrt where engine is tensorrt_llm and the '
+        'artifact has such an engine, else torch.',
+        choices=('', 'torch', 'tensorrt'),
+    )
     dtype: str = setting(
         '',
         'Precision of torch; empty is bfloat16 on a GPU and float32 on the CPU.',
@@ -59,6 +65,7 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
         settings.dtype or None,
         config.prompt_style or None,
         max_new_tokens=config.max_new_tokens,
+        vision_engine=settings.vision_engine or None,
     )
     # Once before, because a first call also allocates and compiles.
     policy.predict(image, settings.instruction)

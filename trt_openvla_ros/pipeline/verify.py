@@ -141,7 +141,7 @@ def _verify(
     }
     original = answers(
         checkpoint,
-        lambda: (TorchVision(checkpoint, *place), TorchLanguage(checkpoint, *place)),
+        lambda _: (TorchVision(checkpoint, *place), TorchLanguage(checkpoint, *place)),
         frames,
         'original',
         **arguments,
@@ -223,12 +223,12 @@ def _candidates(
     found: dict[str, Engines] = {}
     if (artifact / TRTLLM_CHECKPOINT).is_dir():
         stored = TrtllmCheckpoint.open(artifact / TRTLLM_CHECKPOINT, expected=split.llm)
-        found['torch on trtllm_checkpoint'] = lambda: (
+        found['torch on trtllm_checkpoint'] = lambda _: (
             TorchVision(split, *place),
             TorchLanguage(stored, *place),
         )
     if (artifact / VISION_ONNX).is_file():
-        found['onnx vision'] = lambda: (
+        found['onnx vision'] = lambda _: (
             OnnxVision(artifact / VISION_ONNX, *place),
             TorchLanguage(original, *place),
         )

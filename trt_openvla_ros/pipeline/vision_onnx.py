@@ -21,8 +21,9 @@ from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.engines import free_memory
 from trt_openvla_ros.engines.torch_vision import TorchVision
 from trt_openvla_ros.errors import ArtifactError
+from trt_openvla_ros.layout import VISION_INPUT, VISION_OUTPUT
 
-INPUT, OUTPUT = 'pixel_values', 'image_embeddings'
+INPUT, OUTPUT = VISION_INPUT, VISION_OUTPUT
 _OPSET = 18  # known to TensorRT 10 and later, and the least that the exporter writes
 
 # Largest accepted distance to the same computation in PyTorch, as a part of the largest value.

@@ -1,0 +1,45 @@
+"""Where an answer stands: in its words, in its action, or at its end; the same for all engines."""
+
+from __future__ import annotations
+
+from trt_openvla_ros.engines.base import Decoding
+
+
+class Progress:
+    """Follows an answer token by token.
+
+    Attributes:
+        ids: What was written so far.
+        finished: Nothing comes behind these.
+    """
+
+    def __init__(self, decoding: Decoding) -> None:
+        """Start before the first token."""
+        self._decoding = decoding
+        self._action_count = 0
+        self.ids: list[int] = []
+        self.finished = False
+
+    @property
+    def in_action(self) -> bool:
+        """Whether the next id belongs to the action, whatever it is."""
+        d = self._decoding
+        return d.actions is not None and bool(self._action_count or d.action_first)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the next id may only be an action id."""
+        return self.in_action and self._decoding.constrain
+
+    def is_action(self, token: int) -> bool:
+        """Tell whether an id stands for a bin."""
+        actions = self._decoding.actions
+        return actions is not None and actions[0] <= token < actions[1]
+
+    def add(self, token: int) -> None:
+        """Append the next id."""
+        d = self._decoding
+        in_action = self.in_action or (self.is_action(token) and d.action_begins(self.ids))
+        self._action_count += in_action
+        self.ids.append(token)
+        self.finished = token == d.eos_id or 0 < d.action_dim == self._action_count

@@ -1,0 +1,163 @@
+"""The vision engine in TensorRT 10 and 11: what the stage build_engine built, run.
+
+By calls that both have: named tensors and execute_async_v3. TensorRT 11 has no bindings by index,
+and strongly typed networks only, which is what the stage builds with either.
+Source: python/src/infer/pyCore.cpp of NVIDIA/TensorRT.
+
+C: 3 channels per tower, S: image size, N: patches, D: width of the language model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from trt_openvla_ros.engines.base import Lengths
+from trt_openvla_ros.engines.image_tokens import count_image_tokens
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
+from trt_openvla_ros.layout import build_facts, built_engine, VISION_INPUT, VISION_OUTPUT
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoint import Checkpoint
+
+
+class TensorrtVision:
+    """Vision engine in TensorRT, on a CUDA stream of its own.
+
+    Attributes:
+        device: Where it computes and where the embeddings are.
+        dtype: Of the embeddings that the engine writes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        """Load the engine of an artifact.
+
+        Args:
+            checkpoint: The artifact.
+            device: A GPU.
+            dtype: Of what PyTorch computes; the engine has its own.
+
+        Raises:
+            ConfigError: The artifact has no vision engine, or one of another model.
+            EngineError: TensorRT is not there, or cannot load the engine.
+        """
+        path = _engine_of(checkpoint)
+        trt = _import()
+        self.device = device
+        # Kept, because TensorRT does not: an engine outlives neither.
+        self._logger = trt.Logger(trt.Logger.WARNING)
+        self._runtime = trt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise EngineError(
+                f'TensorRT {trt.__version__} cannot load {path}; its own messages above say why. '
+                'It was built on another kind of GPU or by another TensorRT: run the stage '
+                'build_engine here'
+            )
+        side = checkpoint.towers[0].image_size
+        self._input = (1, 3 * len(checkpoint.towers), side, side)
+        self._output = (1, count_image_tokens(checkpoint), checkpoint.llm.hidden_size)
+        self._check_tensors(path)
+        types = {trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16}
+        types[trt.DataType.BF16] = torch.bfloat16
+        self._reads = types[self._engine.get_tensor_dtype(VISION_INPUT)]
+        self.dtype = types[self._engine.get_tensor_dtype(VISION_OUTPUT)]
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f'TensorRT has no memory to run {path}; free some of the GPU, or set '
+                'vision_engine to torch'
+            )
+        self._stream = torch.cuda.Stream(device)
+
+    @staticmethod
+    def check(checkpoint: Checkpoint, device: torch.device, lengths: Lengths) -> None:
+        """Refuse an engine of another TensorRT or another kind of GPU before it is read.
+
+        Raises:
+            ConfigError: There is no engine, or it does not fit.
+        """
+        path = _engine_of(checkpoint)
+        facts = build_facts(checkpoint.path)
+        built, found = facts['vision'].get('tensorrt'), []
+        here = _import().__version__
+        if built and built != here:
+            found.append(f'built by TensorRT {built}, and {here} is installed')
+        if device.type == 'cuda':
+            capability = '.'.join(map(str, torch.cuda.get_device_capability(device)))
+            made_for = (facts.get('gpu') or {}).get('capability', capability)
+            if made_for != capability:
+                found.append(f'built for compute capability {made_for}, and here is {capability}')
+        if found:
+            raise ConfigError(
+                f'engine {path} does not fit: {"; ".join(found)}; run the stage build_engine '
+                'here, or set vision_engine to torch'
+            )
+
+    def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
+        """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device.
+
+        The engine writes them where they stay: the tensor that is given back is what the language
+        engine takes as its prompt table, where it has its dtype.
+
+        Raises:
+            InputError: The pixel values have another shape.
+            BrokenEngineError: TensorRT failed; the engine has to be loaded again.
+        """
+        if pixel_values.shape != self._input[1:]:
+            raise InputError(
+                f'pixel values have shape {pixel_values.shape}, not {self._input[1:]}'
+            )
+        with torch.cuda.stream(self._stream):
+            pixels = torch.from_numpy(pixel_values[None]).to(self.device, self._reads)
+            # Made anew each time, as the caller may keep it; of the caching allocator, so cheap.
+            output = torch.empty(self._output, device=self.device, dtype=self.dtype)
+            done = (
+                self._context.set_input_shape(VISION_INPUT, self._input)
+                and self._context.set_tensor_address(VISION_INPUT, pixels.data_ptr())
+                and self._context.set_tensor_address(VISION_OUTPUT, output.data_ptr())
+                and self._context.execute_async_v3(self._stream.cuda_stream)
+            )
+        if not done:
+            raise BrokenEngineError(
+                'TensorRT refused to run the vision engine; its own messages above say why. '
+                'Load the engine again'
+            )
+        # Whoever reads the embeddings does so on another stream.
+        self._stream.synchronize()
+        return output[0]
+
+    def _check_tensors(self, path: Path) -> None:
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        shapes = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
+        wanted = {VISION_INPUT: self._input, VISION_OUTPUT: self._output}
+        if shapes != wanted:
+            raise ConfigError(
+                f'{path} maps {shapes}, and the model beside it {wanted}; run the stages '
+                'save_backbone and build_engine again'
+            )
+
+
+def _import() -> Any:
+    try:
+        return import_module('tensorrt')
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f'vision_engine tensorrt needs the Python package tensorrt, and importing it failed: '
+            f'{error}; its container has it (docker/compose.yaml), and torch needs none'
+        ) from error
+
+
+def _engine_of(checkpoint: Checkpoint) -> Path:
+    path = built_engine(checkpoint.path, 'vision')
+    if path is None:
+        raise ConfigError(
+            f'{checkpoint.path} has no vision engine; on the machine that shall run it: '
+            'ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE, or set '
+            'vision_engine to torch'
+        )
+    return path

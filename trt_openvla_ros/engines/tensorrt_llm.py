@@ -1,0 +1,273 @@
+"""The language engine in TensorRT-LLM: what the stage build_engine built, run.
+
+For releases 0.20 to 1.2.1. The C++ runner where there is one, else the Python one; which of them,
+and what it accepts, is found by looking, not from a version. What the calls mean:
+tensorrt_llm/runtime/model_runner_cpp.py and model_runner.py of NVIDIA/TensorRT-LLM.
+
+N: image embeddings, D: width, V: vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+import threading
+import time
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from trt_openvla_ros.engines.base import Decoding, Generation, Lengths
+from trt_openvla_ros.engines.image_tokens import count_image_tokens
+from trt_openvla_ros.engines.progress import Progress
+from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+from trt_openvla_ros.engines.trtllm_config import check_engine, EngineConfig, Machine
+from trt_openvla_ros.engines.trtllm_runner import (
+    installed_version,
+    open_runner,
+    takes_processor_names,
+)
+from trt_openvla_ros.engines.trtllm_steering import Request, Steering
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
+from trt_openvla_ros.layout import build_facts, built_engine
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoint import Checkpoint
+
+_PROCESSOR = 'action'  # what the runner calls our logits processor
+
+
+class TensorrtLlm:
+    """Language engine in TensorRT-LLM: one call at a time, and a second one is an error."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        """Load the engine of an artifact.
+
+        Args:
+            checkpoint: The artifact.
+            device: Where image embeddings come from, and where it computes.
+            dtype: Of what PyTorch computes; the engine has its own.
+
+        Raises:
+            ConfigError: The artifact has no engine.
+            EngineError: TensorRT-LLM is not there, or cannot load the engine.
+        """
+        self._config = EngineConfig.open(_engine_of(checkpoint))
+        self._device, self._vocab = device, checkpoint.llm.vocab_size
+        self._steering = Steering()
+        self._lock = threading.Lock()
+        self._broken = ''
+        with self._on_device():
+            self._runner = open_runner(
+                self._config, device, {_PROCESSOR: self._steering.on_executor}
+            )
+            self._dtype, self._first_virtual = self._runner.dtype, self._runner.vocab_size
+        self._in_cpp = takes_processor_names(self._runner)
+
+    @staticmethod
+    def check(checkpoint: Checkpoint, device: torch.device, lengths: Lengths) -> None:
+        """Hold the engine's config.json against the artifact, this machine and the requests.
+
+        Raises:
+            ConfigError: There is no engine, or it does not fit; the message lists all.
+        """
+        config = EngineConfig.open(_engine_of(checkpoint))
+        gpu = build_facts(checkpoint.path).get('gpu') or {}
+        check_engine(
+            config,
+            TrtllmCheckpoint.open(checkpoint.trtllm_path, expected=checkpoint.llm),
+            count_image_tokens(checkpoint),
+            lengths,
+            Machine(config.version, gpu.get('capability')),
+            Machine(installed_version(), capability_of(device)),
+        )
+
+    def generate(
+        self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding
+    ) -> Generation:
+        """Continue <s>, the [N, D] image embeddings, and the rest of ids, greedily.
+
+        Raises:
+            InputError: The prompt leaves no room in the engine.
+            OutputError: Logits are not finite.
+            BrokenEngineError: TensorRT-LLM failed; it has to be loaded again.
+            EngineError: It is computing already.
+        """
+        answer, request, start, end = self._run(ids, embeddings, decoding)
+        known = request.first_token or end
+        return Generation(answer, request.out_of_range(len(answer)), known - start, end - known)
+
+    def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
+        """Give the [V] float32 logits of the first generated token.
+
+        The logits processor sees them, so that the engine need not be built to gather logits.
+
+        Raises:
+            EngineError: The runner has no logits processor, or it failed.
+        """
+        decoding = Decoding(max_new_tokens=1, eos_id=0)
+        _, request, _, _ = self._run(ids, embeddings, decoding, keep_logits=True)
+        if request.first_logits is None:
+            raise EngineError('the runner never called its logits processor: run check_contract')
+        return request.first_logits.cpu().numpy()
+
+    def _run(
+        self,
+        ids: Sequence[int],
+        embeddings: torch.Tensor,
+        decoding: Decoding,
+        keep_logits: bool = False,
+    ) -> tuple[list[int], Request, float, float]:
+        """Give the answer, what was seen of it, and when it began and ended."""
+        if self._broken:
+            raise BrokenEngineError(self._broken)
+        # The runner takes whatever answers come for its own: two calls would mix theirs up.
+        if not self._lock.acquire(blocking=False):
+            raise EngineError('the engine is computing; it takes one call at a time')
+        try:
+            start = time.perf_counter()
+            length = len(ids) + len(embeddings)
+            room = min(decoding.max_new_tokens, self._config.limit('max_seq_len') - length)
+            if length > self._config.limit('max_input_len') or room < 1:
+                raise InputError(
+                    f'the prompt has {length} positions, and the engine takes '
+                    f'{self._config.limit("max_input_len")} and an answer in '
+                    f'{self._config.limit("max_seq_len")}; shorten the instruction, or build it '
+                    'with a larger --max_input_len and --max_seq_len'
+                )
+            request = Request(length, self._vocab, decoding, keep_logits)
+            self._steering.request = request
+            with self._on_device():
+                arguments = self._arguments(ids, embeddings, decoding, room)
+                answer = self._answer(arguments, length, decoding.on_ids)
+            if request.error is not None:
+                raise request.error
+            return _complete(answer, decoding, room), request, start, time.perf_counter()
+        finally:
+            self._steering.request = None
+            self._lock.release()
+
+    def _arguments(
+        self,
+        ids: Sequence[int],
+        embeddings: torch.Tensor,
+        decoding: Decoding,
+        room: int,
+        draft: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Give the arguments of the runner's generate.
+
+        Args:
+            ids: Token ids of the prompt, <s> first.
+            embeddings: [N, D] image embeddings.
+            decoding: How to generate.
+            room: Most tokens of the answer.
+            draft: Tokens that the answer may begin with, for an engine that was built with
+                --speculative_decoding_mode draft_tokens_external. Nothing drafts yet: here is
+                where a draft of the last answer goes in.
+        """
+        table = embeddings.to(self._device, self._dtype).contiguous()
+        if table.is_cuda:
+            # The executor reads it on a stream of its own, and waits for none of ours.
+            torch.cuda.current_stream(table.device).synchronize()
+        virtual = range(self._first_virtual, self._first_virtual + len(table))
+        arguments: dict[str, Any] = {
+            'batch_input_ids': [torch.tensor([ids[0], *virtual, *ids[1:]], dtype=torch.int32)],
+            'max_new_tokens': room,
+            'end_id': decoding.eos_id,
+            'pad_id': decoding.eos_id,
+            'num_beams': 1,
+            'top_k': 1,
+            # The C++ runner takes table[task]: a table without tasks would lose all rows but one.
+            'prompt_table': table[None],
+            'prompt_tasks': '0',
+            'return_dict': True,
+            'output_sequence_lengths': True,
+        }
+        if self._in_cpp:
+            arguments['logits_processor_names'] = [_PROCESSOR]
+        else:
+            arguments['logits_processor'] = self._steering
+        if draft:
+            arguments['draft_tokens_list'] = [list(draft)]
+        return arguments
+
+    def _answer(
+        self,
+        arguments: Mapping[str, Any],
+        length: int,
+        on_ids: Callable[[Sequence[int]], None] | None,
+    ) -> list[int]:
+        # With context logits the C++ runner fails on every chunk but the first.
+        streams = on_ids is not None and not self._runner.gather_context_logits
+        answer: list[int] = []
+        outputs = self._outputs(arguments, streams)
+        try:
+            for output in outputs:
+                # Behind the prompt, as far as it was written; what follows is padding, which looks
+                # like an end of sequence, as the answer may too.
+                written = int(output['sequence_lengths'][0, 0])
+                answer = output['output_ids'][0, 0, length:written].tolist()
+                if on_ids is not None:
+                    on_ids(answer)
+        finally:
+            # What is not read to its end would be mixed into the next answer.
+            for _ in outputs:
+                pass
+        return answer
+
+    def _outputs(self, arguments: Mapping[str, Any], streams: bool) -> Iterator[Any]:
+        try:
+            given = self._runner.generate(**arguments, streaming=streams)
+            if streams:
+                yield from given
+            else:
+                yield given
+        except (RuntimeError, AssertionError, ValueError) as error:
+            self._broken = f'TensorRT-LLM failed: {error}; load the engine again'
+            raise BrokenEngineError(self._broken) from error
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        # The runner moves what it is given to whatever GPU is current in this thread.
+        on_gpu = self._device.type == 'cuda'
+        with torch.cuda.device(self._device) if on_gpu else nullcontext():
+            yield
+
+
+def capability_of(device: torch.device) -> str | None:
+    """Compute capability of a GPU, e.g. '9.0'; None of a CPU."""
+    if device.type != 'cuda':
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return f'{major}.{minor}'
+
+
+def _engine_of(checkpoint: Checkpoint) -> Path:
+    path = built_engine(checkpoint.path, 'language')
+    if path is None or checkpoint.trtllm_path is None:
+        command = 'pipeline' if checkpoint.trtllm_path is None else 'build_engine'
+        raise ConfigError(
+            f'{checkpoint.path} has no TensorRT-LLM engine; on the machine that shall run it: '
+            f'ros2 run trt_openvla_ros {command} --ros-args --params-file FILE, and give the '
+            'artifact that it writes as checkpoint'
+        )
+    return path
+
+
+def _complete(answer: list[int], decoding: Decoding, room: int) -> list[int]:
+    """Give the answer as the torch engine would.
+
+    It ends with its action, and with the end of sequence where the model wrote one, which the
+    runners do not count.
+    """
+    progress = Progress(decoding)
+    for token in answer:
+        if progress.finished:
+            break
+        progress.add(token)
+    if not progress.finished and len(progress.ids) < room:
+        progress.add(decoding.eos_id)
+    return progress.ids
