@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 import time
 
@@ -12,9 +11,9 @@ import numpy as np
 from trt_openvla_ros.actions import ActionStatistics, ActionTokens, find_statistics
 from trt_openvla_ros.checkpoint import Checkpoint
 from trt_openvla_ros.contracts import Prediction
-from trt_openvla_ros.engines import free_memory, open_engines
+from trt_openvla_ros.engines import computing, free_memory, open_engines
 from trt_openvla_ros.engines.base import Decoding, LanguageEngine, Lengths, VisionEngine
-from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError
+from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.images import ImageProcessor
 from trt_openvla_ros.prompt import (
     check_vocabulary,
@@ -79,7 +78,11 @@ class Policy:
         _, ids = self.prompter(_SHORT)
         longest = self._decoding(self._normalisation[1]).max_new_tokens
         self.vision, self.language = load_engines(Lengths(len(ids), longest))
-        self._self_test()
+        try:
+            self._self_test()
+        except Exception:
+            self.close()
+            raise
 
     @classmethod
     def from_checkpoint(
@@ -169,6 +172,9 @@ class Policy:
 
     def close(self) -> None:
         """Free the engines' memory; the policy cannot predict any more."""
+        for engine in (self.vision, self.language):
+            if hasattr(engine, 'close'):
+                engine.close()
         self.vision = self.language = None
         free_memory()
 
@@ -202,7 +208,7 @@ class Policy:
         prompt, ids = self.prompter(instruction, verbatim)
         pixel_values = self.processor(image)
         preprocessed = time.perf_counter()
-        with _computing():
+        with computing():
             embeddings = self.vision.encode(pixel_values)
             seen = time.perf_counter()
             decoding = self._decoding(statistics, on_reasoning)
@@ -261,7 +267,7 @@ class Policy:
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
         images = [self.processor(image) for image in (first, 255 - first)]
-        with _computing():
+        with computing():
             embeddings = [self.vision.encode(image) for image in images]
             logits = [self.language.first_logits(ids, e) for e in embeddings]
         self.image_tokens = len(embeddings[0])
@@ -274,18 +280,6 @@ class Policy:
             raise EngineError('self-test: two different images have the same image embeddings')
         if np.array_equal(*logits):
             raise EngineError('self-test: two different images lead to the same logits')
-
-
-@contextmanager
-def _computing() -> Iterator[None]:
-    """Say what an engine's own errors mean: out of memory, a lost GPU, a kernel that failed."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise BrokenEngineError(
-            f'an engine failed: {error}; load the policy again, and start its process again where '
-            'that does not help (after some errors CUDA answers no more)'
-        ) from error
 
 
 def _check_sizes(processor: ImageProcessor, checkpoint: Checkpoint) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import gc
 from importlib import import_module
 import sys
 from typing import TYPE_CHECKING
 
-from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError
 from trt_openvla_ros.layout import built_engine
 
 if TYPE_CHECKING:
@@ -63,6 +65,18 @@ def open_engines(
         if hasattr(kind, 'check'):
             kind.check(checkpoint, device, lengths)
     return tuple(kind(checkpoint, device, dtype) for kind in kinds)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Say what an engine's own errors mean: out of memory, a lost GPU, a kernel that failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BrokenEngineError(
+            f'an engine failed: {error}; load the policy again, and start its process again where '
+            'that does not help (after some errors CUDA answers no more)'
+        ) from error
 
 
 def free_memory() -> None:

@@ -72,6 +72,7 @@ class VisionEngine(Protocol):
 
     An engine that was built for one machine also has `check(checkpoint, device, lengths)`, a
     static method that raises ConfigError where it does not fit; asked before anything is loaded.
+    One with threads of its own also has `close()`, which ends them.
 
     Attributes:
         device, dtype: Where and how it computes; their str() are torch's names.
@@ -85,7 +86,7 @@ class VisionEngine(Protocol):
 
 
 class LanguageEngine(Protocol):
-    """Prompt and image embeddings to token ids, greedily; `check` as for a VisionEngine."""
+    """Prompt and image embeddings to token ids, greedily; `check` and `close` as above."""
 
     def generate(self, ids: Sequence[int], embeddings: Any, decoding: Decoding) -> Generation:
         """Continue <s>, the [N, D] image embeddings, and the rest of ids."""

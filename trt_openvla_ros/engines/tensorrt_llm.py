@@ -113,6 +113,16 @@ class TensorrtLlm:
             raise EngineError('the runner never called its logits processor: run check_contract')
         return request.first_logits.cpu().numpy()
 
+    def close(self) -> None:
+        """End the executor's threads now.
+
+        Not when Python or the process ends: by then MPI and CUDA may be gone, which they use.
+        """
+        executor = getattr(self._runner, 'session', None)
+        if hasattr(executor, 'shutdown'):
+            executor.shutdown()
+        self._broken = 'the engine is closed; load it again'
+
     def _run(
         self,
         ids: Sequence[int],

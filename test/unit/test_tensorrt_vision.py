@@ -1,0 +1,110 @@
+"""The tensorrt vision engine on the stand-in of its contract, and whole policies on it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
+from trt_openvla_ros.layout import LANGUAGE_ENGINE, MANIFEST, TRTLLM_CHECKPOINT, VISION_ENGINE
+from trt_openvla_ros.policy import Policy
+
+PUT = 'put the spoon on the towel'
+
+
+@pytest.fixture
+def artifact(engine_artifact, stand_in, tmp_path):
+    """Copy the artifact of a golden checkpoint, and let its language engine compute in float32."""
+
+    def make(name='fused'):
+        path = tmp_path / 'an artifact'
+        shutil.copytree(engine_artifact(name), path)
+        for file in (path / TRTLLM_CHECKPOINT, path / LANGUAGE_ENGINE):
+            text = (file / 'config.json').read_text()
+            (file / 'config.json').write_text(text.replace('bfloat16', 'float32'))
+        stand_in()
+        return path
+
+    return make
+
+
+def test_tokens_and_actions_of_both_engines_are_the_references(artifact, golden_dir):
+    policy = Policy.from_checkpoint(artifact(), 'toy_arm', 'tensorrt_llm', 'cpu')
+    assert type(policy.vision).__name__ == 'TensorrtVision'
+    images = np.load(golden_dir / 'fused' / 'golden.npz')
+    cases = json.loads((golden_dir / 'fused' / 'golden.json').read_text())
+    for case in cases:
+        instruction = case['prompt'].split('take to ')[1].split('?')[0]
+        prediction = policy.predict(images[f'{case["case"][:5]}0_image'], instruction)
+        assert prediction.generated_ids.tolist() == case['generated_ids']
+        np.testing.assert_allclose(prediction.action, case['toy_arm'], rtol=0, atol=1e-12)
+    assert policy.origin['dtype'] == 'float32'
+
+
+@pytest.mark.parametrize('name', ['fused', 'single'])
+def test_embeddings_are_those_of_torch_and_stay_what_they_are(artifact, name):
+    path = artifact(name)
+    ours = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
+    theirs = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu')
+    assert type(theirs.vision).__name__ == 'TorchVision'
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    pixels = [ours.processor(image) for image in images]
+    found = [ours.vision.encode(values) for values in pixels]
+    for embeddings, values in zip(found, pixels, strict=True):
+        wanted = theirs.vision.encode(values)
+        assert (embeddings - wanted).norm() < 1e-4 * wanted.norm()
+    with pytest.raises(InputError, match='pixel values have shape'):
+        ours.vision.encode(pixels[0][:, 1:])
+
+
+def test_vision_follows_the_language_engine_unless_it_is_told(artifact):
+    path = artifact()
+    policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
+    assert type(policy.vision).__name__ == 'TorchVision'
+    manifest = json.loads((path / MANIFEST).read_text())
+    del manifest['stages']['build_engine']['facts']['vision']
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu')
+    assert type(policy.vision).__name__ == 'TorchVision'
+    for name, reason in (
+        ('tensorrt', 'has no vision engine; on the machine that shall run it: ros2 run'),
+        ('tensorflow', "unknown vision_engine 'tensorflow'; known: torch, tensorrt"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine=name)
+
+
+def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(artifact):
+    path = artifact()
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest['stages']['build_engine']['facts']['vision']['tensorrt'] = '10.10.0.31'
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=r'built by TensorRT 10\.10\.0\.31, and .* is installed'):
+        Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
+
+
+def test_a_file_that_tensorrt_does_not_take_is_refused(artifact):
+    path = artifact()
+    (path / VISION_ENGINE).write_bytes(b'not one')
+    with pytest.raises(EngineError, match=r'cannot load .*vision\.engine; .* run the stage'):
+        Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
+
+
+def test_an_engine_that_refuses_to_run_must_be_loaded_again(artifact, monkeypatch):
+    policy = Policy.from_checkpoint(
+        artifact(), 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt'
+    )
+    monkeypatch.setattr(policy.vision._context, 'execute_async_v3', lambda stream: False)
+    with pytest.raises(BrokenEngineError, match='refused to run the vision engine'):
+        policy.predict(np.zeros((48, 64, 3), np.uint8), PUT)
+
+
+def test_out_of_memory_breaks_the_torch_engine_too(fused, monkeypatch):
+    def fail(*arguments):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB')
+
+    monkeypatch.setattr(fused.language, 'generate', fail)
+    with pytest.raises(BrokenEngineError, match=r'CUDA out of memory.*load the policy again'):
+        fused.predict(np.zeros((48, 64, 3), np.uint8), PUT)
