@@ -61,7 +61,7 @@ class TensorrtVision:
         side = checkpoint.towers[0].image_size
         self._input = (1, 3 * len(checkpoint.towers), side, side)
         self._output = (1, count_image_tokens(checkpoint), checkpoint.llm.hidden_size)
-        self._check_tensors(path)
+        self._check_tensors(path, trt.TensorLocation.DEVICE)
         types = {trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16}
         types[trt.DataType.BF16] = torch.bfloat16
         self._reads = types[self._engine.get_tensor_dtype(VISION_INPUT)]
@@ -131,7 +131,7 @@ class TensorrtVision:
         self._stream.synchronize()
         return output[0]
 
-    def _check_tensors(self, path: Path) -> None:
+    def _check_tensors(self, path: Path, gpu: Any) -> None:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         shapes = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
         wanted = {VISION_INPUT: self._input, VISION_OUTPUT: self._output}
@@ -139,6 +139,12 @@ class TensorrtVision:
             raise ConfigError(
                 f'{path} maps {shapes}, and the model beside it {wanted}; run the stages '
                 'save_backbone and build_engine again'
+            )
+        on_gpu = any(self._engine.get_tensor_location(name) == gpu for name in names)
+        if on_gpu and self.device.type != 'cuda':
+            raise ConfigError(
+                f'device is {self.device}, and {path} computes on a GPU; set device to cuda, or '
+                'vision_engine to torch'
             )
 
 

@@ -12,7 +12,14 @@ from tensorrt.building import (
     NetworkDefinitionCreationFlag,
     OnnxParser,
 )
-from tensorrt.running import DataType, ICudaEngine, IExecutionContext, Runtime, TensorIOMode
+from tensorrt.running import (
+    DataType,
+    ICudaEngine,
+    IExecutionContext,
+    Runtime,
+    TensorIOMode,
+    TensorLocation,
+)
 from tensorrt.version import __version__
 
 __all__ = [
@@ -26,5 +33,6 @@ __all__ = [
     'OnnxParser',
     'Runtime',
     'TensorIOMode',
+    'TensorLocation',
     '__version__',
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 
 import numpy as np
+import torch
 
 from tensorrt.building import Logger
 from tensorrt.version import __version__
@@ -14,11 +15,28 @@ from trt_openvla_ros.pipeline.onnx_vision import OnnxVision
 from trt_openvla_ros.pipeline.vision_onnx import INPUT, OUTPUT
 
 TensorIOMode = Enum('TensorIOMode', ['NONE', 'INPUT', 'OUTPUT'], start=0)
+TensorLocation = Enum('TensorLocation', ['DEVICE', 'HOST'], start=0)
 DataType = Enum(
     'DataType',
     ['FLOAT', 'HALF', 'BF16', 'INT8', 'INT32', 'INT64', 'BOOL', 'UINT8', 'FP8'],
     start=0,
 )
+
+
+class Stream:
+    """What torch.cuda.Stream is on a machine with CUDA: here all is done at once."""
+
+    cuda_stream = 0
+
+    def __init__(self, device=None):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+if not torch.cuda.is_available():
+    torch.cuda.Stream = Stream
 
 
 class Runtime:
@@ -40,7 +58,6 @@ class ICudaEngine:
 
     def __init__(self, graph):
         import onnx
-        import torch
 
         model = onnx.load(str(graph), load_external_data=False).graph
         self.shapes = {
@@ -65,6 +82,10 @@ class ICudaEngine:
     def get_tensor_dtype(self, name):
         _check(name, str)
         return DataType.FLOAT
+
+    def get_tensor_location(self, name):
+        _check(name, str)
+        return TensorLocation.HOST  # TensorRT's own are on the GPU
 
     def create_execution_context(self, strategy=0):
         return IExecutionContext(self)
