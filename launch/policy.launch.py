@@ -13,14 +13,16 @@ DEFAULT_PARAMS = PathJoinSubstitution(
 ARGUMENTS = [
     ('params_file', DEFAULT_PARAMS, 'YAML file with the parameters of the node'),
     ('checkpoint', '', 'checkpoint directory or Hub id; wins over params_file'),
+    ('engine', '', 'torch, tensorrt_llm or remote; wins over params_file'),
     ('namespace', '', 'namespace of the node and its topics'),
     ('image_topic', 'image', 'camera topic (sensor_msgs/Image)'),
     ('instruction_topic', 'instruction', 'instruction topic (std_msgs/String)'),
     ('use_sim_time', '', 'take time from /clock: true or false; wins over params_file'),
+    ('respawn', 'false', 'start the node again, without its instruction, when its process ends'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 ]
 # A type, because YAML would read a checkpoint named 2024 as a number.
-OVERRIDES = {'checkpoint': str, 'use_sim_time': bool}
+OVERRIDES = {'checkpoint': str, 'engine': str, 'use_sim_time': bool}
 
 
 def start_node(context: LaunchContext) -> list[Node]:
@@ -38,6 +40,8 @@ def start_node(context: LaunchContext) -> list[Node]:
             name='policy',
             namespace=value['namespace'],
             output='screen',
+            respawn=value['respawn'].perform(context).lower() == 'true',
+            respawn_delay=2.0,
             parameters=[given] if given else [],
             remappings=[
                 ('image', value['image_topic']),

@@ -5,6 +5,7 @@ import sys
 import pytest
 from safetensors.torch import load_file, save_file
 
+from trt_openvla_ros.layout import LANGUAGE_ENGINE, TRTLLM_CHECKPOINT
 from trt_openvla_ros.pipeline import build_engine
 from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.policy import Policy
@@ -117,5 +118,21 @@ def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
             run('build_engine', [*words, *lengths], force=True)
             _ENGINES[name, release] = artifact
         return _ENGINES[name, release]
+
+    return make
+
+
+@pytest.fixture
+def exact_artifact(engine_artifact, stand_in, tmp_path):
+    """Copy an engine_artifact, by name, and let its language engine compute in float32."""
+
+    def make(name='fused'):
+        path = tmp_path / 'an artifact'
+        shutil.copytree(engine_artifact(name), path)
+        for folder in (TRTLLM_CHECKPOINT, LANGUAGE_ENGINE):
+            file = path / folder / 'config.json'
+            file.write_text(file.read_text().replace('bfloat16', 'float32'))
+        stand_in()
+        return path
 
     return make

@@ -33,6 +33,23 @@ def test_autostart_acts_and_ends_on_interrupt(graph, golden, launch):
     assert 'Traceback' not in errors
 
 
+def test_process_runs_the_engines_that_python_finds(graph, golden, launch, exact_artifact):
+    # A stand-in, by PYTHONPATH; in the container it is TensorRT-LLM.
+    process = launch(checkpoint=exact_artifact(), engine='tensorrt_llm')
+    probe = graph.probe()
+    probe.connect()
+    probe.instruct(PUT)
+
+    action = probe.act(golden.image('case20'))
+
+    assert action.engine == 'tensorrt_llm'
+    np.testing.assert_allclose(action.action, golden.action('case20'), rtol=0, atol=1e-12)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert 'Traceback' not in errors
+
+
 def test_without_autostart_it_waits_to_be_configured(graph, launch):
     process = launch(autostart=False)
     probe = graph.probe()

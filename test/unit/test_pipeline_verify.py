@@ -100,6 +100,30 @@ def test_what_is_too_far_fails_is_recorded_and_fails_again(golden_dir, artifact,
     assert failed_verification(artifact) == ''
 
 
+def test_engines_are_compared_where_they_can_be_run(
+    golden_dir, exact_artifact, folder, monkeypatch
+):
+    artifact = exact_artifact()
+    facts = verify(golden_dir, artifact, folder)
+    assert facts['not_compared'] == []
+    engine, emulated = (
+        facts['engines'][name] for name in ('tensorrt_llm', 'torch on trtllm_checkpoint')
+    )
+    assert engine['passed']
+    timeless = {'seconds_per_frame': 0}
+    assert {**engine, **timeless} == {**emulated, **timeless}
+    assert facts['engines']['tensorrt vision']['passed']
+    # Elsewhere what was recorded here does not count.
+    monkeypatch.undo()
+    elsewhere = verify(golden_dir, artifact, folder)
+    way_out = 'is not installed here; verify on the robot'
+    assert elsewhere['not_compared'] == [
+        f'language_engine was not compared: tensorrt_llm {way_out}',
+        f'vision.engine was not compared: tensorrt {way_out}',
+    ]
+    assert set(elsewhere['engines']) == {'torch on trtllm_checkpoint', 'onnx vision'}
+
+
 def answer(ids, action, scale=1.0):
     vector = scale * np.ones(4, np.float32)
     action = None if action is None else np.array(action)

@@ -1,37 +1,20 @@
 """The tensorrt vision engine on the stand-in of its contract, and whole policies on it."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
-from trt_openvla_ros.layout import LANGUAGE_ENGINE, MANIFEST, TRTLLM_CHECKPOINT, VISION_ENGINE
+from trt_openvla_ros.layout import MANIFEST, VISION_ENGINE
 from trt_openvla_ros.policy import Policy
 
 PUT = 'put the spoon on the towel'
 
 
-@pytest.fixture
-def artifact(engine_artifact, stand_in, tmp_path):
-    """Copy the artifact of a golden checkpoint, and let its language engine compute in float32."""
-
-    def make(name='fused'):
-        path = tmp_path / 'an artifact'
-        shutil.copytree(engine_artifact(name), path)
-        for file in (path / TRTLLM_CHECKPOINT, path / LANGUAGE_ENGINE):
-            text = (file / 'config.json').read_text()
-            (file / 'config.json').write_text(text.replace('bfloat16', 'float32'))
-        stand_in()
-        return path
-
-    return make
-
-
-def test_tokens_and_actions_of_both_engines_are_the_references(artifact, golden_dir):
-    policy = Policy.from_checkpoint(artifact(), 'toy_arm', 'tensorrt_llm', 'cpu')
+def test_tokens_and_actions_of_both_engines_are_the_references(exact_artifact, golden_dir):
+    policy = Policy.from_checkpoint(exact_artifact(), 'toy_arm', 'tensorrt_llm', 'cpu')
     assert type(policy.vision).__name__ == 'TensorrtVision'
     images = np.load(golden_dir / 'fused' / 'golden.npz')
     cases = json.loads((golden_dir / 'fused' / 'golden.json').read_text())
@@ -44,8 +27,8 @@ def test_tokens_and_actions_of_both_engines_are_the_references(artifact, golden_
 
 
 @pytest.mark.parametrize('name', ['fused', 'single'])
-def test_embeddings_are_those_of_torch_and_stay_what_they_are(artifact, name):
-    path = artifact(name)
+def test_embeddings_are_those_of_torch_and_stay_what_they_are(exact_artifact, name):
+    path = exact_artifact(name)
     ours = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
     theirs = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu')
     assert type(theirs.vision).__name__ == 'TorchVision'
@@ -59,8 +42,8 @@ def test_embeddings_are_those_of_torch_and_stay_what_they_are(artifact, name):
         ours.vision.encode(pixels[0][:, 1:])
 
 
-def test_vision_follows_the_language_engine_unless_it_is_told(artifact):
-    path = artifact()
+def test_vision_follows_the_language_engine_unless_it_is_told(exact_artifact):
+    path = exact_artifact()
     policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
     assert type(policy.vision).__name__ == 'TorchVision'
     manifest = json.loads((path / MANIFEST).read_text())
@@ -76,8 +59,8 @@ def test_vision_follows_the_language_engine_unless_it_is_told(artifact):
             Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine=name)
 
 
-def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(artifact):
-    path = artifact()
+def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(exact_artifact):
+    path = exact_artifact()
     manifest = json.loads((path / MANIFEST).read_text())
     manifest['stages']['build_engine']['facts']['vision']['tensorrt'] = '10.10.0.31'
     (path / MANIFEST).write_text(json.dumps(manifest))
@@ -85,16 +68,16 @@ def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(artifact):
         Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
 
 
-def test_a_file_that_tensorrt_does_not_take_is_refused(artifact):
-    path = artifact()
+def test_a_file_that_tensorrt_does_not_take_is_refused(exact_artifact):
+    path = exact_artifact()
     (path / VISION_ENGINE).write_bytes(b'not one')
     with pytest.raises(EngineError, match=r'cannot load .*vision\.engine; .* run the stage'):
         Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
 
 
-def test_an_engine_that_refuses_to_run_must_be_loaded_again(artifact, monkeypatch):
+def test_an_engine_that_refuses_to_run_must_be_loaded_again(exact_artifact, monkeypatch):
     policy = Policy.from_checkpoint(
-        artifact(), 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt'
+        exact_artifact(), 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt'
     )
     monkeypatch.setattr(policy.vision._context, 'execute_async_v3', lambda stream: False)
     with pytest.raises(BrokenEngineError, match='refused to run the vision engine'):

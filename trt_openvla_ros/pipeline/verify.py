@@ -5,15 +5,13 @@ The policy node refuses an artifact that failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 import logging
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from trt_openvla_ros.checkpoint import Checkpoint
-from trt_openvla_ros.engines import DTYPES, LANGUAGE_ENGINES
+from trt_openvla_ros.engines import DTYPES
 from trt_openvla_ros.errors import ArtifactError, OutputError
 from trt_openvla_ros.layout import (
     LANGUAGE_ENGINE,
@@ -25,6 +23,7 @@ from trt_openvla_ros.layout import (
     VISION_ENGINE,
     VISION_ONNX,
 )
+from trt_openvla_ros.pipeline.candidates import candidates, not_compared, run_here
 from trt_openvla_ros.pipeline.capacity import check_memory
 from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings, recorded, source_key
 from trt_openvla_ros.pipeline.save_backbone import source_files
@@ -32,7 +31,7 @@ from trt_openvla_ros.settings import setting
 
 if TYPE_CHECKING:
     from trt_openvla_ros.pipeline.artifact import Artifact
-    from trt_openvla_ros.pipeline.comparison import Answer, Engines
+    from trt_openvla_ros.pipeline.comparison import Answer
     from trt_openvla_ros.pipeline.configuration import Config
 
 # Scenes that neither training nor calibration nor evaluation uses.
@@ -107,6 +106,7 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
         settings={
             **asdict(config.verify),
             **source_key(config.verify),
+            'runs_here': run_here(artifact.path),
             **{name: getattr(config, name) for name in ('device', 'unnorm_key', 'prompt_style')},
             'max_new_tokens': config.max_new_tokens,
         },
@@ -161,14 +161,13 @@ def _verify(
         'failures': [],
     }
     found: dict[str, list[Answer]] = {}
-    with _candidates(artifact, checkpoint, place) as candidates:
-        for name, load in candidates.items():
-            found[name] = answers(Checkpoint.open(artifact), load, frames, name, **arguments)
-            measured = compare(original, found[name])
-            failures = [f'{name}: {failure}' for failure in judge(measured, settings)]
-            facts['engines'][name] = {**measured, 'passed': not failures}
-            facts['failures'] += failures
-    facts['not_compared'] = _not_compared(artifact)
+    for name, load in candidates(artifact, checkpoint, place).items():
+        found[name] = answers(Checkpoint.open(artifact), load, frames, name, **arguments)
+        measured = compare(original, found[name])
+        failures = [f'{name}: {failure}' for failure in judge(measured, settings)]
+        facts['engines'][name] = {**measured, 'passed': not failures}
+        facts['failures'] += failures
+    facts['not_compared'] = not_compared(artifact)
     for text in facts['not_compared']:
         _log.warning('verify: %s', text)
     report = {
@@ -207,46 +206,6 @@ def judge(measured: dict[str, Any], settings: Settings) -> list[str]:
         if not error <= limit:
             failures.append(f'{text} are off by {error:.2g} of their length (at most {limit:g})')
     return failures
-
-
-@contextmanager
-def _candidates(
-    artifact: Path, original: Checkpoint, place: tuple[Any, Any]
-) -> Iterator[dict[str, Engines]]:
-    """Give what can be run here, by name."""
-    from trt_openvla_ros.engines.torch_language import TorchLanguage
-    from trt_openvla_ros.engines.torch_vision import TorchVision
-    from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
-    from trt_openvla_ros.pipeline.onnx_vision import OnnxVision
-
-    split = Checkpoint.open(artifact)
-    found: dict[str, Engines] = {}
-    if (artifact / TRTLLM_CHECKPOINT).is_dir():
-        stored = TrtllmCheckpoint.open(artifact / TRTLLM_CHECKPOINT, expected=split.llm)
-        found['torch on trtllm_checkpoint'] = lambda _: (
-            TorchVision(split, *place),
-            TorchLanguage(stored, *place),
-        )
-    if (artifact / VISION_ONNX).is_file():
-        found['onnx vision'] = lambda _: (
-            OnnxVision(artifact / VISION_ONNX, *place),
-            TorchLanguage(original, *place),
-        )
-    if not found:
-        raise ArtifactError(
-            f'{artifact} has no {TRTLLM_CHECKPOINT} and no {VISION_ONNX}: nothing to verify; run '
-            'quantize first'
-        )
-    yield found
-
-
-def _not_compared(artifact: Path) -> list[str]:
-    missing = []
-    if (artifact / LANGUAGE_ENGINE).exists() and 'tensorrt_llm' not in LANGUAGE_ENGINES:
-        missing.append(f'{LANGUAGE_ENGINE} was not compared: this release cannot run it yet')
-    if (artifact / VISION_ENGINE).exists():
-        missing.append(f'{VISION_ENGINE} was not compared: this release cannot run it yet')
-    return missing
 
 
 def _placement(config: Config, checkpoint: Checkpoint) -> tuple[Any, Any]:

@@ -72,6 +72,8 @@ def create_app(
 
     @app.get('/healthz', summary='200 while the policy answers.')
     async def healthz() -> Response:
+        if app.state.service.broken:
+            raise Refusal(503, app.state.service.broken)
         busy = app.state.service.line.busy_for
         if busy > settings.timeout:
             raise Refusal(503, f'the policy has not answered for {busy:.0f} s')

@@ -13,7 +13,7 @@ from typing import Any
 
 from trt_openvla_ros.actions import ActionStatistics
 from trt_openvla_ros.contracts import Prediction
-from trt_openvla_ros.errors import PolicyError
+from trt_openvla_ros.errors import BrokenEngineError, PolicyError
 from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.prompt import is_prompt
 from trt_openvla_ros.serving.dialects import Answer, Question
@@ -34,6 +34,7 @@ class Service:
         settings: The server's.
         metrics: What is counted.
         metadata: What clients may know, plain JSON.
+        broken: Why the process has to be started again; '' where it has not.
         line: Where questions wait; there between `start` and `close`.
     """
 
@@ -44,6 +45,7 @@ class Service:
         self.settings, self._policy = settings, policy
         self._default_key = policy.unnorm_key
         self._numbers = itertools.count()
+        self.broken = ''
         self.metadata = describe(policy, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -107,6 +109,8 @@ class Service:
                 client, lambda: self._predict(question, key), self.settings.timeout
             )
         except PolicyError as error:
+            if isinstance(error, BrokenEngineError):
+                self.broken = str(error)
             refusal = refusal_of(error)
             if refusal.status >= 500 and refusal is not error:
                 _log.warning('no action: %s', error)
