@@ -11,6 +11,7 @@ from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.policy import Policy
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden'
+MODELS = Path(__file__).parents[1] / 'models'
 STAND_IN = Path(__file__).parent / 'stand_in'
 _ENGINES: dict[tuple[str, str], Path] = {}  # by checkpoint and release, as long as pytest runs
 
@@ -98,7 +99,7 @@ def stand_in(monkeypatch, trtllm_build, tmp_path):
 
 @pytest.fixture
 def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
-    """Give the artifact of a golden checkpoint with engines of stand-ins; to be read only."""
+    """Give a golden or small checkpoint's artifact with stand-in engines; to be read only."""
 
     def make(name, release='1.2.1'):
         if (name, release) not in _ENGINES:
@@ -106,7 +107,8 @@ def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
             gpu = {'name': 'stand-in', 'capability': '9.0', 'memory': 80_000_000_000}
             monkeypatch.setattr(build_engine, 'gpu', lambda: gpu)
             artifact = tmp_path_factory.mktemp('engines') / f'{name} {release}'
-            words = ['--checkpoint', str(GOLDEN / name), '--artifact', str(artifact)]
+            source = GOLDEN / name if (GOLDEN / name).is_dir() else MODELS / name
+            words = ['--checkpoint', str(source), '--artifact', str(artifact)]
             words += ['--device', 'cpu']
             other = next((path for (of, _), path in _ENGINES.items() if of == name), None)
             if other:
@@ -114,7 +116,8 @@ def engine_artifact(stand_in, monkeypatch, tmp_path_factory):
             else:
                 run('save_backbone', [*words, '--onnx-dtype', 'float32'])
                 run('quantize', [*words, '--qformat', 'bf16'])
-            lengths = ['--max-input-len', '300', '--max-new-tokens', '24']
+            answer = '300' if name == 'tiny_ecot' else '24'
+            lengths = ['--max-input-len', '300', '--max-new-tokens', answer]
             run('build_engine', [*words, *lengths], force=True)
             _ENGINES[name, release] = artifact
         return _ENGINES[name, release]

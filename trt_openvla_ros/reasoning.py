@@ -72,6 +72,9 @@ class ReasoningStream:
         """Take all ids so far."""
         # A character of several tokens is a replacement character until its last one.
         text, tag, _ = self._decode(list(ids)).rstrip('\ufffd').partition(ACTION_TAG)
+        # What may become the tag waits for its next token.
+        for length in range(len(ACTION_TAG) - 1, 0, -1):
+            text = text.removesuffix(ACTION_TAG[:length])
         text = text.strip()
         if not tag and text != self._told:
             self._told = text

@@ -1,8 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from trt_openvla_ros.errors import OutputError
-from trt_openvla_ros.reasoning import parse_fields, split_answer
+from trt_openvla_ros.reasoning import parse_fields, ReasoningStream, split_answer
 
 ACTION = [990, 991, 992, 993, 994, 995, 996]
 FULL = (
@@ -64,3 +66,19 @@ def test_plain_answer_has_no_reasoning():
     reasoning, ids = split(ACTION, reasons=False)
     assert reasoning == ''
     np.testing.assert_array_equal(ids, ACTION)
+
+
+def test_stream_grows_and_ends_before_the_tag():
+    text = 'move the hand. PLAN: caf\u00e9 MOVE: go ACTION: xyz'
+    told = []
+    # As if each character were a token, and one of them two.
+    stream = ReasoningStream(lambda ids: ''.join(map(chr, ids)), told.append)
+    for count in range(1, len(text) + 1):
+        if text[count - 1] == '\u00e9':
+            stream([*map(ord, text[: count - 1]), 0xFFFD])
+        stream([*map(ord, text[:count])])
+    assert told[0] == 'm'
+    assert told[-1] == 'move the hand. PLAN: caf\u00e9 MOVE: go'
+    assert len(told) == len(set(told))
+    assert not any('\ufffd' in part or 'ACTION' in part for part in told)
+    assert all(later.startswith(earlier) for earlier, later in pairwise(told))

@@ -7,6 +7,7 @@ the torch engine's tokens. What its kernels compute is not seen here.
 from dataclasses import replace
 import gc
 from importlib import import_module
+from itertools import pairwise
 import json
 import shutil
 import weakref
@@ -26,6 +27,7 @@ from trt_openvla_ros.errors import (
 )
 from trt_openvla_ros.layout import LANGUAGE_ENGINE
 from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.sim.world import World
 
 RELEASES = ('0.20.0', '1.2.1')
 RUNNERS = ('ModelRunnerCpp', 'ModelRunner')
@@ -79,6 +81,39 @@ def test_tokens_are_those_of_the_torch_engine(load, images, name, runner, releas
             ours.language.first_logits(ids, embeddings),
             theirs.language.first_logits(ids, embeddings),
         )
+
+
+@pytest.mark.parametrize('name', ['tiny_openvla', 'tiny_ecot'])
+def test_trained_models_write_and_tell_the_same(engine_artifact, stand_in, name):
+    artifact = engine_artifact(name)
+    stand_in()
+    world = World()
+    world.reset(3)
+    image, told, answers = world.image(), [], []
+    world.close()
+    for engine in ('torch', 'tensorrt_llm'):
+        policy = Policy.from_checkpoint(
+            artifact,
+            engine=engine,
+            device='cpu',
+            dtype='bfloat16',
+            max_new_tokens=300,
+            vision_engine='torch',
+        )
+        told.append([])
+        answers.append(
+            policy.predict(image, 'pick up the red block', on_reasoning=told[-1].append)
+        )
+    ours, theirs = answers
+    assert ours.generated_ids.tolist() == theirs.generated_ids.tolist()
+    np.testing.assert_array_equal(ours.action, theirs.action)
+    assert told[0] == told[1]
+    if name == 'tiny_ecot':
+        assert len(told[0]) > 20
+        assert told[0][-1] == ours.reasoning
+        assert all(later.startswith(earlier) for earlier, later in pairwise(told[0]))
+    else:
+        assert told[0] == []
 
 
 @pytest.mark.parametrize('runner', RUNNERS)
