@@ -28,7 +28,7 @@ def run(*rules, script=SCRIPT, env=None, **options):
 def started(process):
     """Wait until a server answers; give its URL."""
     for line in process.stdout:
-        if found := re.search(r'serving \S+ on (http://\S+)', line):
+        if found := re.search(r'serving .+ on (http://\S+)', line):
             return found[1]
     raise AssertionError('it ended')
 
