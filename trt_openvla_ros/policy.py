@@ -77,7 +77,8 @@ class Policy:
         # Last, because it takes minutes for large models and what stands above may refuse.
         _, ids = self.prompter(_SHORT)
         longest = self._decoding(self._normalisation[1]).max_new_tokens
-        self.vision, self.language = load_engines(Lengths(len(ids), longest))
+        with computing():
+            self.vision, self.language = load_engines(Lengths(len(ids), longest))
         try:
             self._self_test()
         except Exception:

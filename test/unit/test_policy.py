@@ -153,6 +153,15 @@ def test_action_length_follows_from_the_statistics(golden_dir, tmp_path):
     assert prediction.action.shape == prediction.action_ids.shape == (3,)
 
 
+def test_a_gpu_that_is_full_while_loading_is_a_sentence(golden_dir, monkeypatch):
+    def fail(*arguments):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 13.00 GiB')
+
+    monkeypatch.setattr('trt_openvla_ros.engines.torch_language.TorchLanguage.__init__', fail)
+    with pytest.raises(EngineError, match=r'CUDA out of memory.*load the policy again'):
+        Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cpu')
+
+
 def test_a_closed_policy_says_so(golden_dir):
     policy = Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cpu')
     policy.close()

@@ -118,9 +118,11 @@ class TensorrtLlm:
 
         Not when Python or the process ends: by then MPI and CUDA may be gone, which they use.
         """
-        executor = getattr(self._runner, 'session', None)
-        if hasattr(executor, 'shutdown'):
-            executor.shutdown()
+        # In some commits between two releases it had the second name; the Python runner has none.
+        for name in ('session', 'executor'):
+            executor = getattr(self._runner, name, None)
+            if hasattr(executor, 'shutdown'):
+                executor.shutdown()
         self._broken = 'the engine is closed; load it again'
 
     def _run(
