@@ -246,7 +246,7 @@ def test_nobody_waits_for_a_model_that_loads(policy, monkeypatch):
 
 def test_an_unexpected_error_is_told_without_its_traceback(server, policy, monkeypatch):
     def fail(pixel_values):
-        raise RuntimeError('secret')
+        raise ValueError('secret')
 
     monkeypatch.setattr(policy.vision, 'encode', fail)
     body = json.dumps(ask(png_of(2, 2, bytes(14)))).encode()

@@ -37,7 +37,9 @@ def test_a_process_serves_the_references_actions(exact_artifact, case):
     assert 'Traceback' not in output
 
 
-def test_a_broken_engine_is_an_error_and_unhealthy(exact_artifact, serve, case, monkeypatch):
+def test_a_broken_engine_is_an_error_and_unhealthy(
+    exact_artifact, serve, case, monkeypatch, caplog
+):
     image, instruction, _ = case
     policy = Policy.from_checkpoint(exact_artifact(), 'toy_arm', 'tensorrt_llm', 'cpu')
 
@@ -48,8 +50,9 @@ def test_a_broken_engine_is_an_error_and_unhealthy(exact_artifact, serve, case, 
         client.predict(image, instruction)
         assert server.http.get('/healthz').status_code == 200
         monkeypatch.setattr(policy.language._runner, 'generate', fail)
-        with pytest.raises(EngineError, match='CUDA error: out of memory'):
+        with pytest.raises(EngineError, match='the engine broke; start the server again'):
             client.predict(image, instruction)
         health = server.http.get('/healthz')
     assert health.status_code == 503
-    assert 'out of memory' in health.json()['error']
+    assert 'the engine broke' in health.json()['error']
+    assert 'out of memory' in caplog.text

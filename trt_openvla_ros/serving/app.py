@@ -19,7 +19,7 @@ from trt_openvla_ros.serving.body import read_body, read_fields
 from trt_openvla_ros.serving.dialects import Question, read_form, read_question
 from trt_openvla_ros.serving.guard import Guard, refusal_body, refusal_headers
 from trt_openvla_ros.serving.metrics import CONTENT_TYPE
-from trt_openvla_ros.serving.refusal import Refusal
+from trt_openvla_ros.serving.refusal import BROKEN, Refusal
 from trt_openvla_ros.serving.schema import ACT, DESCRIPTION
 from trt_openvla_ros.serving.service import Service
 from trt_openvla_ros.serving.settings import ServerSettings
@@ -73,7 +73,7 @@ def create_app(
     @app.get('/healthz', summary='200 while the policy answers.')
     async def healthz() -> Response:
         if app.state.service.broken:
-            raise Refusal(503, app.state.service.broken)
+            raise Refusal(503, BROKEN)
         busy = app.state.service.line.busy_for
         if busy > settings.timeout:
             raise Refusal(503, f'the policy has not answered for {busy:.0f} s')

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from trt_openvla_ros.errors import ConfigError, InputError, OutputError, PolicyError
+from trt_openvla_ros.errors import (
+    BrokenEngineError,
+    ConfigError,
+    InputError,
+    OutputError,
+    PolicyError,
+)
+
+BROKEN = 'the engine broke; start the server again, its log says why'
 
 
 class Refusal(PolicyError):  # noqa: N818 - to a client it is an answer
@@ -27,5 +35,8 @@ def refusal_of(error: PolicyError) -> Refusal:
     if isinstance(error, InputError | ConfigError):
         # Of a running policy only the client's image, instruction and unnorm_key vary.
         return Refusal(400, str(error))
+    if isinstance(error, BrokenEngineError):
+        # What a library said in its own words is for whoever runs the server.
+        return Refusal(500, BROKEN)
     # The model is to the server what an upstream is to a gateway: its answer was invalid.
     return Refusal(502 if isinstance(error, OutputError) else 500, str(error))

@@ -34,7 +34,7 @@ class Service:
         settings: The server's.
         metrics: What is counted.
         metadata: What clients may know, plain JSON.
-        broken: Why the process has to be started again; '' where it has not.
+        broken: The engine failed, and the process has to be started again.
         line: Where questions wait; there between `start` and `close`.
     """
 
@@ -45,7 +45,7 @@ class Service:
         self.settings, self._policy = settings, policy
         self._default_key = policy.unnorm_key
         self._numbers = itertools.count()
-        self.broken = ''
+        self.broken = False
         self.metadata = describe(policy, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -110,7 +110,7 @@ class Service:
             )
         except PolicyError as error:
             if isinstance(error, BrokenEngineError):
-                self.broken = str(error)
+                self.broken = True
             refusal = refusal_of(error)
             if refusal.status >= 500 and refusal is not error:
                 _log.warning('no action: %s', error)
