@@ -225,6 +225,22 @@ def test_a_closed_policy_frees_the_runner(load):
     assert runner() is None
 
 
+def test_closing_goes_on_where_what_broke_answers_no_more(load, monkeypatch):
+    policy = load('fused')
+    executor, end = policy.language._runner.session, policy.language._runner.session.shutdown
+
+    def fail():
+        raise RuntimeError('CUDA error: an illegal memory access was encountered')
+
+    monkeypatch.setattr(executor, 'shutdown', fail)
+    with monkeypatch.context() as broken:
+        broken.setattr(torch.cuda, 'is_available', lambda: True)
+        broken.setattr(torch.cuda, 'empty_cache', fail)
+        policy.close()
+    assert policy.language is None
+    end()
+
+
 def test_a_checkpoint_without_an_engine_names_the_command(golden_dir, split_artifact):
     with pytest.raises(ConfigError, match=r'has no TensorRT-LLM engine.* ros2 run .* pipeline'):
         Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', 'tensorrt_llm', 'cpu')

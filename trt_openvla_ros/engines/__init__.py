@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import gc
 from importlib import import_module
 import sys
@@ -85,7 +85,10 @@ def free_memory() -> None:
     # No engine imported it: then there is nothing to free, and no reason to import it.
     torch = sys.modules.get('torch')
     if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        # After some errors CUDA answers no more. Whoever frees goes on: a life cycle node whose
+        # on_error raises cannot be configured again.
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def _load(target: str) -> type:

@@ -10,7 +10,7 @@ N: image embeddings, D: width, V: vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 import threading
 import time
@@ -122,7 +122,9 @@ class TensorrtLlm:
         for name in ('session', 'executor'):
             executor = getattr(self._runner, name, None)
             if hasattr(executor, 'shutdown'):
-                executor.shutdown()
+                # One that broke may not end in order; whoever closes it goes on.
+                with suppress(RuntimeError):
+                    executor.shutdown()
         self._broken = 'the engine is closed; load it again'
 
     def _run(
