@@ -18,6 +18,7 @@ import torch
 
 from trt_openvla_ros.engines.base import Decoding
 from trt_openvla_ros.engines.tensorrt_llm import TensorrtLlm
+from trt_openvla_ros.engines.trtllm_runner import open_runner
 from trt_openvla_ros.errors import (
     BrokenEngineError,
     ConfigError,
@@ -258,6 +259,12 @@ def test_a_machine_without_tensorrt_llm_is_told_where_it_is(engine_artifact, mon
 def test_a_release_that_runs_no_engines_names_the_one_that_does(load):
     with pytest.raises(EngineError, match=r'runs no engines any more; 1\.2\.1 is the last'):
         load('fused', runner='none')
+
+
+def test_the_python_runner_is_not_asked_for_a_gpu_that_it_cannot_take(load):
+    config = load('fused', runner='ModelRunner').language._config
+    with pytest.raises(EngineError, match=r'device is cuda:1.*CUDA_VISIBLE_DEVICES be 1'):
+        open_runner(config, torch.device('cuda:1'), {})
 
 
 def test_the_engine_is_checked_before_anything_is_loaded(engine_artifact, tmp_path, monkeypatch):

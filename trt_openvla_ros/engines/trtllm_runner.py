@@ -24,9 +24,16 @@ def open_runner(
         processors: Logits processors by name, for the C++ runner.
 
     Raises:
-        EngineError: There is no TensorRT-LLM, or it cannot load the engine.
+        EngineError: There is no TensorRT-LLM, or it cannot load the engine, or not on this GPU.
     """
     kind = find_runner()
+    known = inspect.signature(kind.from_dir).parameters
+    # The Python runner takes the GPU of its rank, whichever is current.
+    if device.index and 'device_ids' not in known:
+        raise EngineError(
+            f'device is {device}, and {kind.__name__} computes on the first GPU only; let the '
+            f'environment variable CUDA_VISIBLE_DEVICES be {device.index}, and device cuda'
+        )
     wanted: dict[str, Any] = {
         'rank': 0,
         'max_batch_size': 1,
@@ -45,7 +52,6 @@ def open_runner(
         # The Python runner would make a stream of its own current in this thread, and is used in
         # another.
         wanted['stream'] = torch.cuda.current_stream(device)
-    known = inspect.signature(kind.from_dir).parameters
     arguments = {name: value for name, value in wanted.items() if name in known}
     try:
         return kind.from_dir(str(config.path), **arguments)
