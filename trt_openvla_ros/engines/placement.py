@@ -1,6 +1,8 @@
-"""Which device and which precision the torch engines run on."""
+"""Which device and which precision the engines run on."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -32,3 +34,8 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
     if name not in DTYPES:
         raise ConfigError(f'unknown dtype {dtype!r}; known: {", ".join(DTYPES)}')
     return chosen, getattr(torch, name)
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one of this thread, for libraries that ask for none; skip a CPU."""
+    return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()

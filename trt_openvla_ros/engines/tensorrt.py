@@ -18,6 +18,7 @@ import torch
 
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.engines.image_tokens import count_image_tokens
+from trt_openvla_ros.engines.placement import current
 from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
 from trt_openvla_ros.layout import build_facts, built_engine, VISION_INPUT, VISION_OUTPUT
 
@@ -48,10 +49,10 @@ class TensorrtVision:
         path = _engine_of(checkpoint)
         trt = _import()
         self.device = device
-        # Kept, because TensorRT does not: an engine outlives neither.
-        self._logger = trt.Logger(trt.Logger.WARNING)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        # An engine belongs to the GPU that is current while it is loaded.
+        with current(device):
+            runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+            self._engine = runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise EngineError(
                 f'TensorRT {trt.__version__} cannot load {path}; its own messages above say why. '
@@ -66,7 +67,8 @@ class TensorrtVision:
         types[trt.DataType.BF16] = torch.bfloat16
         self._reads = types[self._engine.get_tensor_dtype(VISION_INPUT)]
         self.dtype = types[self._engine.get_tensor_dtype(VISION_OUTPUT)]
-        self._context = self._engine.create_execution_context()
+        with current(device):
+            self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(
                 f'TensorRT has no memory to run {path}; free some of the GPU, or set '

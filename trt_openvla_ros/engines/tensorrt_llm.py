@@ -10,7 +10,7 @@ N: image embeddings, D: width, V: vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 import threading
 import time
@@ -21,6 +21,7 @@ import torch
 
 from trt_openvla_ros.engines.base import Decoding, Generation, Lengths
 from trt_openvla_ros.engines.image_tokens import count_image_tokens
+from trt_openvla_ros.engines.placement import current
 from trt_openvla_ros.engines.progress import Progress
 from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
 from trt_openvla_ros.engines.trtllm_config import check_engine, EngineConfig, Machine
@@ -59,7 +60,7 @@ class TensorrtLlm:
         self._steering = Steering()
         self._lock = threading.Lock()
         self._broken = ''
-        with self._on_device():
+        with current(device):
             self._runner = open_runner(
                 self._config, device, {_PROCESSOR: self._steering.on_executor}
             )
@@ -153,7 +154,8 @@ class TensorrtLlm:
                 )
             request = Request(length, self._vocab, decoding, keep_logits)
             self._steering.request = request
-            with self._on_device():
+            # The runner moves what it is given to whatever GPU is current in this thread.
+            with current(self._device):
                 arguments = self._arguments(ids, embeddings, decoding, room)
                 answer = self._answer(arguments, length, decoding.on_ids)
             if request.error is not None:
@@ -242,13 +244,6 @@ class TensorrtLlm:
         except (RuntimeError, AssertionError, ValueError) as error:
             self._broken = f'TensorRT-LLM failed: {error}; load the engine again'
             raise BrokenEngineError(self._broken) from error
-
-    @contextmanager
-    def _on_device(self) -> Iterator[None]:
-        # The runner moves what it is given to whatever GPU is current in this thread.
-        on_gpu = self._device.type == 'cuda'
-        with torch.cuda.device(self._device) if on_gpu else nullcontext():
-            yield
 
 
 def capability_of(device: torch.device) -> str | None:
