@@ -181,8 +181,9 @@ class TensorrtLlm:
             decoding: How to generate.
             room: Most tokens of the answer.
             draft: Tokens that the answer may begin with, for an engine that was built with
-                --speculative_decoding_mode draft_tokens_external. Nothing drafts yet: here is
-                where a draft of the last answer goes in.
+                --speculative_decoding_mode draft_tokens_external. Nothing drafts yet. Such an
+                engine loads only with block reuse, which a prompt table needs
+                input_token_extra_ids for, and gives the processor [1 + draft, 1, P] logits.
         """
         table = embeddings.to(self._device, self._dtype).contiguous()
         if table.is_cuda:
