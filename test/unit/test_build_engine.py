@@ -151,7 +151,7 @@ def test_a_failed_build_leaves_nothing_behind(artifact, monkeypatch, break_it, m
         (['--max_new_tokens', '2000'], r'512 and max_new_tokens 2000 are 2512 together.* 2048'),
         (['--max_input_len', '256'], 'the image alone takes 256'),
         (['--overrides', "['max_prompt_embedding_table_size 100']"], 'room for 100 image embed'),
-        (['--max_batch_size', '0'], 'max_batch_size is 0; 1 to 64 is needed'),
+        (['--max_batch_size', '0'], 'max_batch_size is 0; a whole number from 1 to 64 is needed'),
     ],
 )
 def test_settings_that_cannot_work_are_refused(artifact, arguments, message):
