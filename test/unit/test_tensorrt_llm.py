@@ -285,15 +285,11 @@ def test_the_engine_is_checked_before_anything_is_loaded(engine_artifact, tmp_pa
         Policy.from_checkpoint(artifact, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
 
 
-def test_greedy_is_asked_for_and_drafts_only_where_there_are_some(load, images):
+def test_greedy_is_asked_for_with_a_table_and_its_ids(load, images):
     language = load('fused').language
     ids, embeddings, decoding = asked(load('fused'), images[0])
     plain = language._arguments(ids, embeddings, decoding, 7)
     assert (plain['top_k'], plain['num_beams']) == (1, 1)
-    assert 'draft_tokens_list' not in plain
-    drafted = language._arguments(ids, embeddings, decoding, 7, draft=[3, 4])
-    assert drafted.pop('draft_tokens_list') == [[3, 4]]
-    assert drafted.keys() == plain.keys()
     assert plain['prompt_table'].shape == (1, *embeddings.shape)
     virtual = plain['batch_input_ids'][0][1 : 1 + len(embeddings)]
     assert virtual.tolist() == list(range(32064, 32064 + len(embeddings)))

@@ -142,6 +142,11 @@ def test_an_engine_that_fits_is_taken(tmp_path):
             'built for 2 GPUs, and one runs it: --checkpoint_dir of one rank',
         ),
         (
+            {'build_config__max_draft_len': 5},
+            'max_draft_len is 5, for drafts, and nothing drafts: without --max_draft_len and '
+            '--speculative_decoding_mode',
+        ),
+        (
             {'build_config__kv_cache_type': 'DISABLED'},
             'kv_cache_type is disabled, and a cache is needed: --kv_cache_type paged',
         ),

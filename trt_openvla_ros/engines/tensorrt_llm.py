@@ -166,24 +166,16 @@ class TensorrtLlm:
             self._lock.release()
 
     def _arguments(
-        self,
-        ids: Sequence[int],
-        embeddings: torch.Tensor,
-        decoding: Decoding,
-        room: int,
-        draft: Sequence[int] = (),
+        self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding, room: int
     ) -> dict[str, Any]:
         """Give the arguments of the runner's generate.
 
         Args:
             ids: Token ids of the prompt, <s> first.
-            embeddings: [N, D] image embeddings.
+            embeddings: [N, D] image embeddings. Where the vision engine writes another dtype than
+                the language engine's, this casts them once.
             decoding: How to generate.
             room: Most tokens of the answer.
-            draft: Tokens that the answer may begin with, for an engine that was built with
-                --speculative_decoding_mode draft_tokens_external. Nothing drafts yet. Such an
-                engine loads only with block reuse, which a prompt table needs
-                input_token_extra_ids for, and gives the processor [1 + draft, 1, P] logits.
         """
         table = embeddings.to(self._device, self._dtype).contiguous()
         if table.is_cuda:
@@ -207,8 +199,6 @@ class TensorrtLlm:
             arguments['logits_processor_names'] = [_PROCESSOR]
         else:
             arguments['logits_processor'] = self._steering
-        if draft:
-            arguments['draft_tokens_list'] = [list(draft)]
         return arguments
 
     def _answer(

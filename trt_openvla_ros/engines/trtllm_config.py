@@ -194,6 +194,12 @@ def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator
             f'up to {lengths.answer} tokens takes {longest}: --max_seq_len {longest} or more, or '
             'a smaller max_new_tokens of the policy'
         )
+    if config.limit('max_draft_len'):
+        # It would want block reuse, and then images told apart by more than their virtual ids.
+        yield (
+            f'max_draft_len is {config.limit("max_draft_len")}, for drafts, and nothing drafts: '
+            'without --max_draft_len and --speculative_decoding_mode'
+        )
     kind = str(config.build.get('kv_cache_type') or 'paged').lower()
     if kind == 'disabled':
         yield f'kv_cache_type is {kind}, and a cache is needed: --kv_cache_type paged'
