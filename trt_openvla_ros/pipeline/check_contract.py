@@ -6,22 +6,34 @@ contract file has them, with what is installed. The first thing to run in the co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 import inspect
 from inspect import Parameter, Signature
 import shutil
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from trt_openvla_ros.errors import EngineError, PolicyError
-from trt_openvla_ros.pipeline.trtllm_build import Features, read_features
+from trt_openvla_ros.pipeline.trtllm_build import Features, passed, read_features
 from trt_openvla_ros.pipeline.trtllm_contract import Contract
 
 _CONTAINER = 'docker compose -f docker/compose.yaml run --rm policy'
 _ANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _LAST = '1.2.1 is the last stable release that has engines (docker/Dockerfile)'
+
+
+class Difference(NamedTuple):
+    """Something that is not as the contract has it.
+
+    Attributes:
+        line: What.
+        called: Our calls meet it.
+    """
+
+    line: str
+    called: bool = True
 
 
 def main() -> None:
@@ -46,24 +58,24 @@ def report(contract: Contract) -> int:
     release = contract.nearest(version)
     known = 'which the contract has' if version == release else f'compared with {release}'
     print(f'TensorRT-LLM {version}, {known}', flush=True)
-    broken = [*runtime_differences(contract, release), *tensorrt_differences(contract)]
-    added = []
+    found = [*runtime_differences(contract, release), *tensorrt_differences(contract)]
     executable = shutil.which('trtllm-build')
     if executable is None:
-        broken.append('trtllm-build is not on the PATH')
+        found.append(Difference('trtllm-build is not on the PATH'))
     else:
         try:
-            lost, added = flag_differences(contract.flags(release), read_features(executable))
-            broken += lost
+            found += flag_differences(contract.flags(release), read_features(executable))
         except EngineError as error:
-            broken.append(str(error))
-    for line in broken:
-        print(f'differs: {line}')
-    for line in added:
-        print(f'new, and not used: {line}')
-    count = f'{len(broken)} difference{"s" if len(broken) > 1 else ""}'
-    print(count if broken else 'nothing that is called differs')
-    return 1 if broken else 0
+            found.append(Difference(str(error)))
+    for difference in sorted(found, key=lambda d: not d.called):
+        print(f'{"differs" if difference.called else "not called"}: {difference.line}')
+    count = sum(difference.called for difference in found)
+    print(
+        f'{count} difference{"s" if count > 1 else ""}'
+        if count
+        else 'nothing that is called differs'
+    )
+    return 1 if count else 0
 
 
 def installed_version() -> str:
@@ -86,71 +98,90 @@ def installed_version() -> str:
         ) from error
 
 
-def runtime_differences(contract: Contract, release: str) -> Iterator[str]:
+def runtime_differences(contract: Contract, release: str) -> Iterator[Difference]:
     """Compare functions and attributes of TensorRT-LLM with those of a release."""
     try:
         import_module('tensorrt_llm.runtime.model_runner_cpp')
     except ImportError:
-        yield f'tensorrt_llm.runtime.model_runner_cpp is gone; {_LAST}'
+        yield Difference(f'tensorrt_llm.runtime.model_runner_cpp is gone; {_LAST}')
         return
+    called = contract.called
     for name, signature in contract.functions(release).items():
         found = _find(name)
         if found is None:
-            yield f'{name} is gone'
+            yield Difference(f'{name} is gone', name in called)
             continue
         try:
             here = inspect.signature(found)
         except ValueError:
-            yield f'{name} tells no signature'
+            yield Difference(f'{name} tells no signature', name in called)
             continue
-        yield from (f'{name}: {line}' for line in _compare(signature, here))
+        for line, meets in _compare(signature, here, called.get(name, ())):
+            yield Difference(f'{name}: {line}', meets and name in called)
     for owner, facts in contract.data['tensorrt_llm']['attributes'].items():
         kind = _find(owner)
         lost = [n for n in facts['names'] if not hasattr(kind, n)]
         lost += [n for n in facts.get('set_by_init', ()) if f'self.{n} =' not in _init_of(kind)]
-        yield from (f'{owner}.{name} is gone' for name in lost)
+        for name in lost:
+            yield Difference(f'{owner}.{name} is gone', f'{owner}.{name}' in called)
 
 
-def tensorrt_differences(contract: Contract) -> Iterator[str]:
+def tensorrt_differences(contract: Contract) -> Iterator[Difference]:
     """Compare functions of TensorRT, which tell no signatures, by their names."""
     try:
         version = import_module('tensorrt').__version__
     except (ImportError, OSError) as error:
-        yield f'the Python package tensorrt cannot be imported: {error}'
+        yield Difference(f'the Python package tensorrt cannot be imported: {error}')
         return
     names = list(contract.data['tensorrt']['functions'])
     for owner, members in contract.data['tensorrt']['attributes'].items():
         names += [f'{owner}.{member}' for member in members]
-    yield from (f'{name} is gone from TensorRT {version}' for name in names if _find(name) is None)
+    for name in names:
+        if _find(name) is None:
+            yield Difference(f'{name} is gone from TensorRT {version}', name in contract.called)
 
 
-def flag_differences(wanted: Features, here: Features) -> tuple[list[str], list[str]]:
-    """Compare flags of trtllm-build; what was lost, and what is new."""
-    lost = [f'trtllm-build --{name} is gone' for name in wanted if name not in here]
-    for name in wanted.keys() & here.keys():
+def flag_differences(wanted: Features, here: Features) -> Iterator[Difference]:
+    """Compare flags of trtllm-build; those that the stage build_engine passes are called."""
+    used = passed()
+    for name in sorted(wanted):
+        if name not in here:
+            yield Difference(f'trtllm-build --{name} is gone', name in used)
+            continue
         # Where any value goes, none can be missing.
-        values = sorted(set(wanted[name]) - set(here[name])) if here[name] else []
-        if values:
-            lost.append(f'trtllm-build --{name} no longer takes {", ".join(values)}')
-    return sorted(lost), sorted(f'trtllm-build --{name}' for name in here.keys() - wanted.keys())
+        lost = set(wanted[name]) - set(here[name]) if here[name] else set()
+        if lost:
+            yield Difference(
+                f'trtllm-build --{name} no longer takes {", ".join(sorted(lost))}',
+                bool(lost & used.get(name, set())),
+            )
+    for name in sorted(here.keys() - wanted.keys()):
+        yield Difference(f'trtllm-build --{name} is new', called=False)
 
 
-def _compare(wanted: Signature, here: Signature) -> Iterator[str]:
+def _compare(wanted: Signature, here: Signature, given: Sequence[str]) -> Iterator[Difference]:
+    """Compare two signatures; `given` are the keywords that we give, all but the first by name."""
+    # What has no parameter of its own goes where **kwargs goes.
+    met = {name if name in wanted.parameters else 'kwargs' for name in given}
     for name, parameter in wanted.parameters.items():
         found = here.parameters.get(name)
         if found is None:
-            yield f'{name} is gone'
+            yield Difference(f'{name} is gone', name in met)
         elif found.kind is not parameter.kind:
-            yield f'{name} is {found.kind.description} now'
+            yield Difference(f'{name} is {found.kind.description} now', name in met)
         elif found.default != parameter.default:
-            yield f'{name} is {_default(found)} by default now, and was {_default(parameter)}'
+            # What we give has no default; what we leave out we do not ask for.
+            yield Difference(
+                f'{name} is {_default(found)} by default now, and was {_default(parameter)}',
+                called=False,
+            )
     for name, parameter in here.parameters.items():
         optional = parameter.default is not Parameter.empty or parameter.kind in _ANY
         if name not in wanted.parameters and not optional:
-            yield f'{name} is new, and has to be given'
+            yield Difference(f'{name} is new, and has to be given')
     before, now = _positional(wanted.parameters.values()), _positional(here.parameters.values())
     if now[: len(before)] != before:
-        yield 'its positional parameters have another order now'
+        yield Difference('its positional parameters have another order', now[:1] != before[:1])
 
 
 def _positional(parameters: Iterable[Parameter]) -> list[str]:

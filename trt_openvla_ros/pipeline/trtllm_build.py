@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 import logging
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ import re
 import shlex
 import subprocess
 
+from trt_openvla_ros.engines.trtllm_checkpoint import FORMATS
 from trt_openvla_ros.errors import ConfigError, EngineError
 
 # Flag to the values that it may have; () where it takes any value, or none.
@@ -110,6 +112,19 @@ def flags(build: Build, features: Features) -> list[str]:
             )
         chosen[name] = value
     return [word for name, value in chosen.items() for word in (f'--{name}', value) if word]
+
+
+def passed() -> dict[str, set[str]]:
+    """Give every flag that some build passes, and the values that it passes."""
+    found: dict[str, set[str]] = {}
+    for form, cache, gpu, profiles in product(
+        FORMATS.values(), (False, True), (_FP8_CAPABILITY, _BLACKWELL), (False, True)
+    ):
+        here = Path()
+        build = Build(here, here, form, cache, gpu, 1, 1, 2, 3, 2, multiple_profiles=profiles)
+        for name, value in _wanted(build).items():
+            found.setdefault(name, set()).add(value)
+    return found
 
 
 def parse_help(text: str) -> dict[str, tuple[str, ...]]:

@@ -23,6 +23,8 @@ class Contract:
 
     Attributes:
         releases: Of TensorRT-LLM, oldest first.
+        called: What our engines call and read of both, by dotted name, and the keywords that they
+            give; whatever else the file has is not called.
         data: All that the file holds.
     """
 
@@ -34,9 +36,13 @@ class Contract:
         """
         self.data: dict[str, Any] = json.loads((path or _find()).read_text(encoding='utf-8'))
         self.releases = tuple(self.data['tensorrt_llm']['releases'])
+        self.called: dict[str, list[str]] = {
+            **self.data['tensorrt_llm']['called'],
+            **self.data['tensorrt']['called'],
+        }
 
     def functions(self, release: str) -> dict[str, Signature]:
-        """Give the signature of each function of TensorRT-LLM that is called, by dotted name."""
+        """Give the signature of each function of TensorRT-LLM, by dotted name."""
         return {
             name: _signature(_of(release, forms)['parameters'])
             for name, forms in self.data['tensorrt_llm']['functions'].items()
@@ -54,7 +60,7 @@ class Contract:
         return {k: tuple(v) if isinstance(v, list) else () for k, v in known.items()}
 
     def tensorrt_functions(self) -> dict[str, Signature]:
-        """Give the signature of each function of TensorRT that is called, by dotted name."""
+        """Give the signature of each function of TensorRT, by dotted name."""
         return {k: _signature(v) for k, v in self.data['tensorrt']['functions'].items()}
 
     def nearest(self, version: str) -> str:
