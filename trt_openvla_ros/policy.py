@@ -156,10 +156,10 @@ class Policy:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What computes and where: checkpoint (a directory), dtype, device."""
+        """What computes the action and where: checkpoint (a directory), dtype, device."""
         return {
             'checkpoint': str(self.checkpoint.path.absolute()),
-            'dtype': str(self.vision.dtype).removeprefix('torch.'),
+            'dtype': str(self.language.dtype).removeprefix('torch.'),
             'device': str(self.vision.device),
         }
 

@@ -26,6 +26,17 @@ def test_tokens_and_actions_of_both_engines_are_the_references(exact_artifact, g
     assert policy.origin['dtype'] == 'float32'
 
 
+@pytest.mark.parametrize('engine', ['tensorrt_llm', 'torch'])
+def test_the_policys_dtype_is_the_language_engines(engine_artifact, stand_in, engine):
+    artifact = engine_artifact('fused')
+    stand_in()
+    policy = Policy.from_checkpoint(
+        artifact, 'toy_arm', engine, 'cpu', 'bfloat16', vision_engine='tensorrt'
+    )
+    assert policy.vision.dtype == torch.float32
+    assert policy.origin['dtype'] == 'bfloat16'
+
+
 @pytest.mark.parametrize('name', ['fused', 'single'])
 def test_embeddings_are_those_of_torch_and_stay_what_they_are(exact_artifact, name):
     path = exact_artifact(name)

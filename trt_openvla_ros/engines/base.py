@@ -86,7 +86,13 @@ class VisionEngine(Protocol):
 
 
 class LanguageEngine(Protocol):
-    """Prompt and image embeddings to token ids, greedily; `check` and `close` as above."""
+    """Prompt and image embeddings to token ids, greedily; `check` and `close` as above.
+
+    Attributes:
+        dtype: What it computes in, where it is not quantised; its str() is torch's name.
+    """
+
+    dtype: Any
 
     def generate(self, ids: Sequence[int], embeddings: Any, decoding: Decoding) -> Generation:
         """Continue <s>, the [N, D] image embeddings, and the rest of ids."""

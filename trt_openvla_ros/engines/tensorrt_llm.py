@@ -41,7 +41,11 @@ _PROCESSOR = 'action'  # what the runner calls our logits processor
 
 
 class TensorrtLlm:
-    """Language engine in TensorRT-LLM: one call at a time, and a second one is an error."""
+    """Language engine in TensorRT-LLM: one call at a time, and a second one is an error.
+
+    Attributes:
+        dtype: Of the engine's prompt table, and of what in it is not quantised.
+    """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         """Load the engine of an artifact.
@@ -64,7 +68,7 @@ class TensorrtLlm:
             self._runner = open_runner(
                 self._config, device, {_PROCESSOR: self._steering.on_executor}
             )
-            self._dtype, self._first_virtual = self._runner.dtype, self._runner.vocab_size
+            self.dtype, self._first_virtual = self._runner.dtype, self._runner.vocab_size
         self._in_cpp = takes_processor_names(self._runner)
 
     @staticmethod
@@ -177,7 +181,7 @@ class TensorrtLlm:
             decoding: How to generate.
             room: Most tokens of the answer.
         """
-        table = embeddings.to(self._device, self._dtype).contiguous()
+        table = embeddings.to(self._device, self.dtype).contiguous()
         if table.is_cuda:
             # The executor reads it on a stream of its own, and waits for none of ours.
             torch.cuda.current_stream(table.device).synchronize()

@@ -31,7 +31,11 @@ _WINDOW = 256
 
 
 class TorchLanguage:
-    """Language engine in PyTorch. Not safe for calls from two threads at once."""
+    """Language engine in PyTorch. Not safe for calls from two threads at once.
+
+    Attributes:
+        dtype: Of what is not quantised, and of the states between layers.
+    """
 
     def __init__(
         self, source: Checkpoint | TrtllmCheckpoint, device: torch.device, dtype: torch.dtype
@@ -54,7 +58,7 @@ class TorchLanguage:
         else:
             quantised = TrtllmCheckpoint.open(source.trtllm_path, expected=source.llm)
             config, weights = quantised.llm, read_trtllm(quantised, device, dtype)
-        self.config = config
+        self.config, self.dtype = config, dtype
         self._assemble(weights, device, dtype)
 
     @torch.inference_mode()
