@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-from trt_openvla_ros.engines.base import Decoding
 from trt_openvla_ros.engines.tensorrt_llm import TensorrtLlm
 from trt_openvla_ros.engines.trtllm_runner import open_runner
 from trt_openvla_ros.errors import (
@@ -160,12 +159,15 @@ def test_end_of_sequence_is_part_of_the_answer(load, images, runner):
     assert ours.language.generate(ids, embeddings, decoding).ids == wanted
 
 
-def test_prompts_without_room_are_refused_before_they_are_asked(load, images):
+def test_prompts_without_room_are_refused_before_they_are_asked(load, images, monkeypatch):
     policy = load('fused')
-    _, embeddings, decoding = asked(policy, images[0])
+    ids, embeddings, decoding = asked(policy, images[0])
     with pytest.raises(InputError, match=r'and the engine takes 300 .*; shorten the instruction'):
         policy.language.generate([1] * 300, embeddings, decoding)
     assert policy.predict(images[0], 'pick up the cup').out_of_range == 0
+    monkeypatch.setitem(policy.language._config.build, 'max_num_tokens', len(ids))
+    with pytest.raises(InputError, match=rf'engine takes {len(ids)} and .*--max_num_tokens'):
+        policy.language.generate(ids, embeddings, decoding)
 
 
 def test_a_call_within_a_call_is_an_error_and_no_mixture(load, images):
@@ -182,9 +184,10 @@ def test_a_call_within_a_call_is_an_error_and_no_mixture(load, images):
     assert policy.language.generate(ids, embeddings, decoding).ids == wanted
 
 
-def test_an_error_in_the_logits_processor_is_the_callers(load, images):
-    policy = load('single')
-    ids, embeddings, decoding = asked(policy, images[0])
+@pytest.mark.parametrize('runner', RUNNERS)
+def test_an_error_in_the_logits_processor_is_the_callers_and_ends_the_answer(load, images, runner):
+    policy, heard = load('single', runner=runner), []
+    ids, embeddings, decoding = asked(policy, images[0], on_ids=heard.append)
 
     def fail(so_far):
         raise ZeroDivisionError('of the test')
@@ -192,6 +195,8 @@ def test_an_error_in_the_logits_processor_is_the_callers(load, images):
     failing = {'actions': (0, 1088), 'action_first': False, 'action_begins': fail}
     with pytest.raises(ZeroDivisionError, match='of the test'):
         policy.language.generate(ids, embeddings, replace(decoding, **failing))
+    # It fails when it is told of the first token, and no third one is computed.
+    assert len(heard[-1]) == 1
     assert policy.language.generate(ids, embeddings, decoding).ids
 
 
@@ -293,4 +298,3 @@ def test_greedy_is_asked_for_with_a_table_and_its_ids(load, images):
     assert plain['prompt_table'].shape == (1, *embeddings.shape)
     virtual = plain['batch_input_ids'][0][1 : 1 + len(embeddings)]
     assert virtual.tolist() == list(range(32064, 32064 + len(embeddings)))
-    assert Decoding(1, 2).on_ids is None

@@ -148,7 +148,11 @@ def test_an_engine_that_fits_is_taken(tmp_path):
         ),
         (
             {'build_config__kv_cache_type': 'DISABLED'},
-            'kv_cache_type is disabled, and a cache is needed: --kv_cache_type paged',
+            'kv_cache_type is disabled, and the runner needs a paged one: --kv_cache_type paged',
+        ),
+        (
+            {'build_config__kv_cache_type': 'CONTINUOUS'},
+            'kv_cache_type is continuous, and the runner needs a paged one: --kv_cache_type paged',
         ),
         (
             {'build_config__plugin_config__remove_input_padding': False},

@@ -148,13 +148,15 @@ class TensorrtLlm:
         try:
             start = time.perf_counter()
             length = len(ids) + len(embeddings)
-            room = min(decoding.max_new_tokens, self._config.limit('max_seq_len') - length)
-            if length > self._config.limit('max_input_len') or room < 1:
+            names = ('max_input_len', 'max_num_tokens', 'max_seq_len')
+            limits = [self._config.limit(name) for name in names]
+            room = min(decoding.max_new_tokens, limits[2] - length)
+            # A prompt is one pass: it is not taken in chunks.
+            if length > min(limits[:2]) or room < 1:
                 raise InputError(
-                    f'the prompt has {length} positions, and the engine takes '
-                    f'{self._config.limit("max_input_len")} and an answer in '
-                    f'{self._config.limit("max_seq_len")}; shorten the instruction, or build it '
-                    'with a larger --max_input_len and --max_seq_len'
+                    f'the prompt has {length} positions, and the engine takes {min(limits[:2])} '
+                    f'and an answer in {limits[2]}; shorten the instruction, or build it with a '
+                    'larger --max_input_len, --max_num_tokens and --max_seq_len'
                 )
             request = Request(length, self._vocab, decoding, keep_logits)
             self._steering.request = request

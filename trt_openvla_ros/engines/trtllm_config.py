@@ -201,7 +201,7 @@ def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator
             'without --max_draft_len and --speculative_decoding_mode'
         )
     kind = str(config.build.get('kv_cache_type') or 'paged').lower()
-    if kind == 'disabled':
-        yield f'kv_cache_type is {kind}, and a cache is needed: --kv_cache_type paged'
+    if kind != 'paged':
+        yield f'kv_cache_type is {kind}, and the runner needs a paged one: --kv_cache_type paged'
     if config.plugins.get('remove_input_padding') is False:
         yield 'remove_input_padding is off, and is needed: --remove_input_padding enable'

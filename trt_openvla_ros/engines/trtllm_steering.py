@@ -6,6 +6,7 @@ V: vocabulary of the policy, P: vocabulary of the engine, padded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 import time
 
 import torch
@@ -67,6 +68,11 @@ class Request:
             _only(known, self._decoding.eos_id, self._decoding.eos_id + 1)
         elif self._progress.constrained:
             _only(known, *self._decoding.actions)
+
+    def stop(self, logits: torch.Tensor) -> None:
+        """Change [P] logits in place so that the answer ends: nobody will read it."""
+        logits.fill_(-torch.inf)
+        logits[self._decoding.eos_id] = 0
 
     def out_of_range(self, count: int) -> int:
         """Count the action ids, of the first `count` ids, that would have been others.
@@ -148,12 +154,17 @@ class Steering:
 
     def _steer(self, logits: torch.Tensor, ids: Sequence[int]) -> None:
         request = self.request
-        if request is None or request.error is not None:
+        if request is None:
             return
-        try:
-            request.steer(logits, ids[request.prompt :])
-        except Exception as error:  # noqa: BLE001 - it would unwind into the executor's C++
-            request.error = error
+        if request.error is None:
+            try:
+                request.steer(logits, ids[request.prompt :])
+            except Exception as error:  # noqa: BLE001 - it would unwind into the executor's C++
+                request.error = error
+        if request.error is not None:
+            # Where CUDA failed this fails, too, and the runner will say so.
+            with suppress(RuntimeError):
+                request.stop(logits)
 
 
 def _only(logits: torch.Tensor, first: int, end: int) -> None:
