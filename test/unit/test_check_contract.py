@@ -177,8 +177,9 @@ def test_what_the_engine_gives_is_what_the_contract_calls(
 
 def test_what_is_called_is_in_the_sources_and_the_rest_is_not():
     engines = ROOT / 'trt_openvla_ros' / 'engines'
+    building = engines.parent / 'pipeline' / 'vision_engine.py'
     text = {
-        'tensorrt': (engines / 'tensorrt.py').read_text(),
+        'tensorrt': (engines / 'tensorrt.py').read_text() + building.read_text(),
         'tensorrt_llm': ''.join(path.read_text() for path in engines.glob('*t*rt*llm*.py')),
     }
     for part, source in text.items():

@@ -7,6 +7,7 @@ stream is done at once. Source: python/src/infer of NVIDIA/TensorRT at v10.14 an
 
 from tensorrt.building import (
     Builder,
+    IBuilderConfig,
     Logger,
     MemoryPoolType,
     NetworkDefinitionCreationFlag,
@@ -25,6 +26,7 @@ from tensorrt.version import __version__
 __all__ = [
     'Builder',
     'DataType',
+    'IBuilderConfig',
     'ICudaEngine',
     'IExecutionContext',
     'Logger',

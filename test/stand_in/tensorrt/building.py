@@ -25,17 +25,17 @@ class MemoryPoolType(IntEnum):
     WORKSPACE = 0
 
 
-class Network:
+class INetworkDefinition:
     graph = None
 
 
-class Config:
+class IBuilderConfig:
     workspace = None
 
-    def set_memory_pool_limit(self, pool, size):
+    def set_memory_pool_limit(self, pool, pool_size):
         assert pool is MemoryPoolType.WORKSPACE
-        assert isinstance(size, int)
-        self.workspace = size
+        assert isinstance(pool_size, int)
+        self.workspace = pool_size
 
 
 class Builder:
@@ -44,10 +44,10 @@ class Builder:
 
     def create_network(self, flags):
         assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
-        return Network()
+        return INetworkDefinition()
 
     def create_builder_config(self):
-        return Config()
+        return IBuilderConfig()
 
     def build_serialized_network(self, network, config):
         assert config.workspace
@@ -62,9 +62,9 @@ class OnnxParser:
         assert isinstance(logger, Logger)
         self.network = network
 
-    def parse_from_file(self, path):
-        assert isinstance(path, str)
-        self.network.graph = str(Path(path).resolve(strict=True))
+    def parse_from_file(self, model):
+        assert isinstance(model, str)
+        self.network.graph = str(Path(model).resolve(strict=True))
         return graph_is_good
 
     def get_error(self, index):
