@@ -24,9 +24,9 @@ from trt_openvla_ros.sim.world import World
 # Scenes and wishes that tiny_openvla manages, one of each kind; `make evaluate` tells how often
 # it does.
 EPISODES = [
-    (1_000_000, 'move to the yellow ball'),
-    (1_000_001, 'push the red ball right'),
-    (1_000_002, 'pick up the yellow ball'),
+    (1_000_009, 'reach the green sphere'),
+    (1_000_010, 'push the blue can forward'),
+    (1_000_017, 'pick up the blue cube'),
 ]
 _VIEW = 448  # [px] of the camera's view in the picture
 _TEXT = 420  # [px] beside it

@@ -95,9 +95,10 @@ def test_launch_files_named_are_installed(name):
     assert (ROOT / 'launch' / name).is_file()
 
 
-def test_numbers_of_quantisation_are_those_measured():
-    found = [row[1:] for row in rows('tiny_openvla as')]
-    path = ROOT / 'docs' / 'benchmarks' / 'agreement_tiny_openvla.json'
+@pytest.mark.parametrize('name', ['tiny_openvla', 'tiny_ecot'])
+def test_numbers_of_quantisation_are_those_measured(name):
+    found = [row[1:] for row in rows(f'{name} as')]
+    path = ROOT / 'docs' / 'benchmarks' / f'agreement_{name}.json'
     measured = json.loads(path.read_text())
     wanted = [['', '', f'{100 * measured["original"]["success"]["rate"]:.1f} %', '']]
     for result in measured['formats'].values():
