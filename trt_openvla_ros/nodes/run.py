@@ -38,10 +38,10 @@ def run(make_node: Callable[[], Node]) -> None:
         sys.exit(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except rclpy_implementation.RCLError:
-        # rclpy of Jazzy raises this, not ExternalShutdownException, when the signal comes
-        # between two waits.
-        if rclpy.ok():
+    except RuntimeError:
+        # rclpy of Jazzy raises RCLError, not ExternalShutdownException, when the signal comes
+        # between two waits, and pybind11 another one when it comes while a message is made.
+        if rclpy.ok() and signal.getsignal(signal.SIGINT) is _interrupt_once:
             raise
     finally:
         if node is not None:
