@@ -1,6 +1,7 @@
 from contextlib import suppress
 import fcntl
 import gc
+from itertools import pairwise
 import json
 import os
 from pathlib import Path
@@ -160,6 +161,29 @@ def execute(domain):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def forward_checkpoint(edited_checkpoint):
+    """A checkpoint that always reasons 'forward', and the action ids behind that."""
+    # Pieces of 'forward ACTION:', the last one as a byte because ':' ends the prompt already,
+    # and then an action. Each token's embedding has a direction of its own, which only the head
+    # of the token behind it looks for; attention is nearly silent, but the image still matters.
+    words, ids = [514, 653, 669, 378, 664, 485, 61], [1000, 960, 896, 850, 800, 780, 1010]
+    chain = [656, *words, *ids]
+
+    def write(weights):
+        for name, tensor in weights.items():
+            if name.endswith(('o_proj.weight', 'down_proj.weight')):
+                tensor *= 1e-3
+        weights['language_model.lm_head.weight'] *= 1e-2
+        for axis, (now, following) in enumerate(pairwise(chain)):
+            weights['language_model.model.embed_tokens.weight'][now] = 0
+            weights['language_model.model.embed_tokens.weight'][now, axis] = 1
+            weights['language_model.lm_head.weight'][following] = 0
+            weights['language_model.lm_head.weight'][following, axis] = 10
+
+    return edited_checkpoint('single', write), ids
 
 
 @pytest.fixture

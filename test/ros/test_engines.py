@@ -91,23 +91,8 @@ def test_engine_that_breaks_after_deactivate_leads_to_unconfigured_too(
     assert any('illegal memory access' in log for log in probe.logs)
 
 
-def test_reasoning_is_published_while_it_is_written(graph, golden, edited_checkpoint):
-    # Pieces of 'forward ACTION:' and an action, as in test_policy_node.
-    words, ids = [514, 653, 669, 378, 664, 485, 61], [1000, 960, 896, 850, 800, 780, 1010]
-    chain = [656, *words, *ids]
-
-    def write(weights):
-        for name, tensor in weights.items():
-            if name.endswith(('o_proj.weight', 'down_proj.weight')):
-                tensor *= 1e-3
-        weights['language_model.lm_head.weight'] *= 1e-2
-        for axis, (now, following) in enumerate(pairwise(chain)):
-            weights['language_model.model.embed_tokens.weight'][now] = 0
-            weights['language_model.model.embed_tokens.weight'][now, axis] = 1
-            weights['language_model.lm_head.weight'][following] = 0
-            weights['language_model.lm_head.weight'][following, axis] = 10
-
-    probe = graph.start(checkpoint=edited_checkpoint('single', write))
+def test_reasoning_is_published_while_it_is_written(graph, golden, forward_checkpoint):
+    probe = graph.start(checkpoint=forward_checkpoint[0])
     heard = []
     topic = f'{probe.target}/reasoning_stream'
     subscription = probe.node.create_subscription(String, topic, heard.append, 100)

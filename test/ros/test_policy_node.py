@@ -1,6 +1,5 @@
 """From an image and an instruction to an action, over real topics."""
 
-from itertools import pairwise
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
@@ -80,25 +79,9 @@ def test_reasoning_is_published_with_each_action(graph, golden):
     assert probe.reasonings[0].data == ''
 
 
-def test_model_that_reasons_publishes_text_and_action(graph, golden, edited_checkpoint):
-    # Pieces of 'forward ACTION:', the last one as a byte because ':' ends the prompt already,
-    # and then an action. Each token's embedding has a direction of its own, which only the head
-    # of the token behind it looks for; attention is nearly silent, but the image still matters.
-    words, ids = [514, 653, 669, 378, 664, 485, 61], [1000, 960, 896, 850, 800, 780, 1010]
-    chain = [656, *words, *ids]
-
-    def write(weights):
-        for name, tensor in weights.items():
-            if name.endswith(('o_proj.weight', 'down_proj.weight')):
-                tensor *= 1e-3
-        weights['language_model.lm_head.weight'] *= 1e-2
-        for axis, (now, following) in enumerate(pairwise(chain)):
-            weights['language_model.model.embed_tokens.weight'][now] = 0
-            weights['language_model.model.embed_tokens.weight'][now, axis] = 1
-            weights['language_model.lm_head.weight'][following] = 0
-            weights['language_model.lm_head.weight'][following, axis] = 10
-
-    probe = graph.start(checkpoint=edited_checkpoint('single', write))
+def test_model_that_reasons_publishes_text_and_action(graph, golden, forward_checkpoint):
+    checkpoint, ids = forward_checkpoint
+    probe = graph.start(checkpoint=checkpoint)
     probe.instruct(PUT)
 
     action = probe.act(golden.image('case00'))

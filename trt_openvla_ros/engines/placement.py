@@ -39,3 +39,11 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
 def current(device: torch.device) -> AbstractContextManager[object]:
     """Make a GPU the current one of this thread, for libraries that ask for none; skip a CPU."""
     return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()
+
+
+def capability_of(device: torch.device) -> str | None:
+    """Compute capability of a GPU, e.g. '9.0'; None of a CPU."""
+    if device.type != 'cuda':
+        return None
+    major, minor = torch.cuda.get_device_capability(device)
+    return f'{major}.{minor}'

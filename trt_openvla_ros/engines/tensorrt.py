@@ -18,7 +18,7 @@ import torch
 
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.engines.image_tokens import count_image_tokens
-from trt_openvla_ros.engines.placement import current
+from trt_openvla_ros.engines.placement import capability_of, current
 from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
 from trt_openvla_ros.layout import build_facts, built_engine, VISION_INPUT, VISION_OUTPUT
 
@@ -89,11 +89,10 @@ class TensorrtVision:
         here = _import().__version__
         if built and built != here:
             found.append(f'built by TensorRT {built}, and {here} is installed')
-        if device.type == 'cuda':
-            capability = '.'.join(map(str, torch.cuda.get_device_capability(device)))
-            made_for = (facts.get('gpu') or {}).get('capability', capability)
-            if made_for != capability:
-                found.append(f'built for compute capability {made_for}, and here is {capability}')
+        capability = capability_of(device)
+        made_for = (facts.get('gpu') or {}).get('capability', capability)
+        if capability is not None and made_for != capability:
+            found.append(f'built for compute capability {made_for}, and here is {capability}')
         if found:
             raise ConfigError(
                 f'engine {path} does not fit: {"; ".join(found)}; run the stage build_engine '

@@ -21,7 +21,7 @@ import torch
 
 from trt_openvla_ros.engines.base import Decoding, Generation, Lengths
 from trt_openvla_ros.engines.image_tokens import count_image_tokens
-from trt_openvla_ros.engines.placement import current
+from trt_openvla_ros.engines.placement import capability_of, current
 from trt_openvla_ros.engines.progress import Progress
 from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
 from trt_openvla_ros.engines.trtllm_config import check_engine, EngineConfig, Machine
@@ -241,14 +241,6 @@ class TensorrtLlm:
         except (RuntimeError, AssertionError, ValueError) as error:
             self._broken = f'TensorRT-LLM failed: {error}; load the engine again'
             raise BrokenEngineError(self._broken) from error
-
-
-def capability_of(device: torch.device) -> str | None:
-    """Compute capability of a GPU, e.g. '9.0'; None of a CPU."""
-    if device.type != 'cuda':
-        return None
-    major, minor = torch.cuda.get_device_capability(device)
-    return f'{major}.{minor}'
 
 
 def _engine_of(checkpoint: Checkpoint) -> Path:

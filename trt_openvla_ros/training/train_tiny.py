@@ -94,6 +94,7 @@ def run(
         work / 'demonstrations', episodes, IMAGE_SIZE, workers=os.cpu_count() or 1
     )
     looks, _ = patch_labels(demos, PATCH_ROWS)
+    seen: dict[str, torch.Tensor] = {}
     for name in names:
         recipe = RECIPES[name]
         if start is None:
@@ -102,10 +103,10 @@ def run(
         else:
             parts = read_parts(start / name, _device())
             peak, progress = PEAK_FURTHER, work / f'{name}_further.pt'
-        seen = [
-            features_of(tower, demos, TOWERS[kind].norm)
-            for kind, tower in zip(recipe.towers, parts.towers, strict=True)
-        ]
+        for kind, tower in zip(recipe.towers, parts.towers, strict=True):
+            # From nothing there is one tower of a kind; of checkpoints each has its own.
+            if start is not None or kind not in seen:
+                seen[kind] = features_of(tower, demos, TOWERS[kind].norm)
         teacher = Teacher(
             demos,
             recipe.style,
@@ -115,7 +116,7 @@ def run(
             seed,
         )
         length = steps or recipe.steps
-        features = torch.cat(seen, dim=-1)
+        features = torch.cat([seen[kind] for kind in recipe.towers], dim=-1)
         train_language(parts.student, teacher, features, length, recipe.batch, peak, progress)
         write_checkpoint(out / name, recipe, parts)
         print(f'wrote {out / name}')
