@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 import shutil
 import sys
@@ -21,6 +22,15 @@ def pytest_addoption(parser):
         '--tokenizer-dir',
         help='directory with the tokenizer of openvla-7b, for the tests of its ids',
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Let a skipped test fail in CI, which sets CI, because nobody reads there why it was."""
+    report = yield
+    if report.skipped and os.environ.get('CI') and not item.get_closest_marker('may_skip'):
+        report.outcome = 'failed'
+    return report
 
 
 @pytest.fixture(scope='session')

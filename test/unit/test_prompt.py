@@ -37,12 +37,14 @@ def released(request):
     return Tokenizer(Path(directory))
 
 
+@pytest.mark.may_skip
 @pytest.mark.parametrize(('style', 'instruction'), LLAMA_IDS)
 def test_ids_of_the_released_tokenizer(released, style, instruction):
     _, ids = Prompter(released, PROMPT_STYLES[style])(instruction)
     assert ids == [int(i) for i in LLAMA_IDS[style, instruction].split()]
 
 
+@pytest.mark.may_skip
 def test_action_tokens_of_the_released_tokenizer(released):
     assert (released.vocab_size, released.empty_piece_id) == (32000, 29871)
     pieces = {31743: '\u028e', 31744: '忠', 31745: '错', 31872: 'Ÿ', 31998: '弘', 31999: '给'}
