@@ -14,11 +14,11 @@ from trt_openvla_ros.sim.goals import SHAPES
 from trt_openvla_ros.training import loop
 from trt_openvla_ros.training.demonstrations import demonstrations, LOOKS
 from trt_openvla_ros.training.export import text_config
-from trt_openvla_ros.training.language import blurred_targets, numbers_of, Student
+from trt_openvla_ros.training.language import blurred_targets, Student
 from trt_openvla_ros.training.lessons import action_statistics, normalise, Teacher
 from trt_openvla_ros.training.recipes import IMAGE_SIZE, PATCH_ROWS
 from trt_openvla_ros.training.towers import patch_labels
-from trt_openvla_ros.training.train_tiny import run, sentences
+from trt_openvla_ros.training.train_tiny import main, make_checkpoint, sentences
 from trt_openvla_ros.training.vocabulary import BINS, write_vocabulary
 
 
@@ -58,7 +58,7 @@ def test_numbers_are_one_token_and_the_last_tokens_are_free_for_actions(demos, t
 
 
 def test_a_target_is_spread_over_neighbouring_numbers_only(tokenizer):
-    target = blurred_targets(tokenizer.vocab_size + 64, numbers_of(tokenizer))
+    target = blurred_targets(tokenizer.vocab_size + 64, tokenizer)
     assert torch.allclose(target.sum(1), torch.ones(len(target)))
     number = tokenizer.piece_id('▁100')
     near = target[number].nonzero().flatten()
@@ -163,7 +163,10 @@ def test_an_interrupted_training_ends_like_one_that_was_not(tmp_path, monkeypatc
 
 
 def test_from_nothing_to_both_checkpoints(work, demos, tokenizer):
-    run(work, work / 'models', episodes=3, steps=2, seed=0)
+    words = f'--work {work} --out {work / "models"} --episodes 3 --steps 2'
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert not ended.value.code
     for name, towers in (('tiny_openvla', 2), ('tiny_ecot', 1)):
         checkpoint = Checkpoint.open(work / 'models' / name)
         assert len(checkpoint.towers) == towers
@@ -176,8 +179,8 @@ def test_from_nothing_to_both_checkpoints(work, demos, tokenizer):
 
 def test_training_goes_on_from_a_checkpoint_that_was_written(work, demos):
     before = work / 'models'
-    run(work, before, episodes=3, steps=2, seed=0, names=['tiny_ecot'])
-    run(work, work / 'after', episodes=3, steps=2, seed=0, names=['tiny_ecot'], start=before)
+    make_checkpoint('tiny_ecot', demos, work, before, steps=2, seed=0)
+    make_checkpoint('tiny_ecot', demos, work, work / 'after', steps=2, seed=0, start=before)
     was, now = (
         dict(Checkpoint.open(d / 'tiny_ecot').tensors('')) for d in (before, work / 'after')
     )

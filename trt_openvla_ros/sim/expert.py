@@ -11,6 +11,7 @@ from trt_openvla_ros.sim.world import HOVER, MAX_STEP
 
 GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
 _BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to where a push begins
+LOW = 0.06  # [m] a hand below this is among the objects
 _FAST = MAX_STEP
 
 
@@ -33,7 +34,7 @@ def expert(state: State, goal: Goal) -> np.ndarray:
 def aim(state: State, goal: Goal) -> np.ndarray:
     """Say over which spot [2] m of the table the hand should be next."""
     spot = target_of(state, goal).position[:2]
-    if goal.kind == 'push' and not _pushes(state, goal):
+    if goal.kind == 'push' and not pushes(state, goal):
         return spot - _BEHIND * np.array(DIRECTIONS[goal.direction])
     return spot
 
@@ -52,9 +53,9 @@ def subtask(state: State, goal: Goal) -> str:
         return f'lower to the {name}' if action[2] < -0.015 else f'move above the {name}'
     if hand.opening > 0.3:
         return f'close the gripper for the {name}'
-    if hand.position[2] < GRASP + 0.015 and action[2] < 0.02:
-        return f'push the {name} {goal.direction}'
-    return f'move behind the {name}'
+    return (
+        f'push the {name} {goal.direction}' if pushes(state, goal) else f'move behind the {name}'
+    )
 
 
 def _towards(state: State, point: np.ndarray, opening: float) -> np.ndarray:
@@ -105,11 +106,11 @@ def _beside(state: State, goal: Goal) -> tuple[float, np.ndarray]:
     return along, offset - along * unit
 
 
-def _pushes(state: State, goal: Goal) -> bool:
-    """Tell whether the hand is down behind the object."""
+def pushes(state: State, goal: Goal) -> bool:
+    """Tell whether the hand is down behind the object, so that the next action pushes it."""
     along, across = _beside(state, goal)
     behind = -0.11 < along < -RADIUS * 0.8 and np.linalg.norm(across) < 0.03
-    return behind and state.hand.position[2] < 0.06 and not _to_close(state)
+    return behind and state.hand.position[2] < LOW and not _to_close(state)
 
 
 def _to_close(state: State) -> bool:
@@ -120,7 +121,7 @@ def _to_close(state: State) -> bool:
 def _push(state: State, goal: Goal) -> np.ndarray:
     if _to_close(state):
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
-    if not _pushes(state, goal):
+    if not pushes(state, goal):
         return _down_to(state, aim(state, goal), 0.0)
     _, across = _beside(state, goal)
     step = _towards(state, np.array([0, 0, GRASP]), 0.0)

@@ -20,7 +20,7 @@ from trt_openvla_ros.engines.torch_vision import Projector
 from trt_openvla_ros.prompt import Tokenizer
 from trt_openvla_ros.training.lessons import FACTS, Lesson, Teacher
 from trt_openvla_ros.training.loop import autocast, train
-from trt_openvla_ros.training.vocabulary import BINS
+from trt_openvla_ros.training.vocabulary import number_runs
 
 PEAK, PEAK_FURTHER = 8e-4, 5e-4  # learning rate, from nothing and of what was trained before
 _LOOKING = 1  # layer; the one before it gathers the words
@@ -98,22 +98,11 @@ class Student(nn.Module):
         return scores[:, 0].float().log_softmax(-1)
 
 
-def numbers_of(tokenizer: Tokenizer) -> list[tuple[range, float]]:
-    """List the runs of ids that stand for consecutive numbers, and how wide a target is there."""
-    last = tokenizer.vocab_size
-    runs = [(range(last - BINS, last), _ACTION_BLUR)]
-    for start in ('\u2581', '\u2581['):
-        first = tokenizer.piece_id(f'{start}0')
-        ids = [tokenizer.piece_id(f'{start}{number}') for number in range(256)]
-        if ids == list(range(first, first + 256)):
-            runs.append((range(first, first + 256), _PIXEL_BLUR))
-    return runs
-
-
-def blurred_targets(rows: int, runs: list[tuple[range, float]]) -> torch.Tensor:
+def blurred_targets(rows: int, tokenizer: Tokenizer) -> torch.Tensor:
     """Give the target distribution [rows, rows] of every token."""
     target = torch.eye(rows)
-    for run, blur in runs:
+    for index, run in enumerate(number_runs(tokenizer)):
+        blur = _PIXEL_BLUR if index else _ACTION_BLUR
         place = torch.arange(len(run), dtype=torch.float32)
         near = torch.exp(-0.5 * ((place[:, None] - place) / blur) ** 2)
         target[run.start : run.stop, run.start : run.stop] = near / near.sum(1, keepdim=True)
@@ -148,9 +137,8 @@ def train_language(
         progress: As of `train`.
     """
     device = next(student.parameters()).device
-    runs = numbers_of(teacher.tokenizer)
     rows = student.llama.config.vocab_size
-    targets = torch.cat([blurred_targets(rows, runs), torch.eye(rows)]).to(device)
+    targets = torch.cat([blurred_targets(rows, teacher.tokenizer), torch.eye(rows)]).to(device)
 
     def losses_of(step: int) -> dict[str, torch.Tensor]:
         lesson = teacher.lesson(step, *batch).to(device)

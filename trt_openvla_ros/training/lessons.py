@@ -17,13 +17,13 @@ import torch
 
 from trt_openvla_ros.actions import ActionStatistics, ActionTokens
 from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
-from trt_openvla_ros.sim.expert import expert, target_of
+from trt_openvla_ros.sim.expert import expert, pushes, target_of
 from trt_openvla_ros.sim.goals import COLOURS, goals_for, phrase, SHAPES
 from trt_openvla_ros.sim.state import State
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.reasoning_text import reasoning_of
-from trt_openvla_ros.training.vocabulary import BINS
+from trt_openvla_ros.training.vocabulary import number_runs
 
 FACTS = 10  # target [3], hand [3], opening, displacement [3]
 _SCALE = np.float32([10] * 3 + [10] * 3 + [1] + [25] * 3)
@@ -32,8 +32,13 @@ _KINDS = {'reach': 0.1, 'push': 0.6, 'pick': 0.3}
 # To close, to lift and to push is decided in few pictures, and about the object at the hand: those
 # come more often than they would.
 _LOW, _NEAREST = 0.5, 0.5
-_BESIDE = 8.0  # [bins]
-_DECISIVE = 8.0  # how much MOVE and action count among a hundred other words of reasoning
+# A hand low beside an object rarely is where the drawn direction begins, but mostly where it went
+# for one.
+_UNDER_WAY = 0.5
+_BESIDE, _PIXELS_BESIDE = 8.0, 1.5  # [bins], [px]
+# How much what the action follows from, from SUBTASK REASONING to MOVE, and the action count among
+# a hundred other words of reasoning.
+_DECISIVE = 8.0
 _EXACT = 5  # last tokens of an answer: roll, pitch, yaw, gripper, </s>
 _SHAPE_OF = {word: shape for shape, words in SHAPES.items() for word in words}
 _MENTION = re.compile(
@@ -119,6 +124,7 @@ class Teacher:
         self._world = World()
         self._low = np.flatnonzero(self.demos.hands[:, 2] < 0.07)
         self._tokens = ActionTokens(self.tokenizer.vocab_size)
+        self._displacements, *self._pixels = number_runs(self.tokenizer)
         template = PROMPT_STYLES[self.style].template
         self._shared = self.tokenizer.encode(template[: template.index(' {instruction}')])
 
@@ -178,6 +184,8 @@ class Teacher:
             hand = state.hand.position[:2]
             things = [min(things, key=lambda one: np.linalg.norm(one.position[:2] - hand))]
         goals = [goal for goal in goals_for(things) if goal.kind == kind]
+        if kind == 'push' and rng.random() < _UNDER_WAY:
+            goals = [goal for goal in goals if pushes(state, goal)] or goals
         goal = goals[rng.integers(len(goals))]
         action = expert(state, goal)
         instruction = normalise_instruction(phrase(goal, rng))
@@ -190,7 +198,7 @@ class Teacher:
             mentions = self._mentions(text)
             begin, end = (
                 len(self.tokenizer.encode(text[: text.index(tag)])) - len(ids)
-                for tag in (' MOVE: ', ' GRIPPER POSITION')
+                for tag in (' SUBTASK REASONING: ', ' GRIPPER POSITION')
             )
             weights = [1.0] * len(answer)
             weights[begin:end] = [_DECISIVE] * (end - begin)
@@ -211,17 +219,19 @@ class Teacher:
         return _Example(ids[known:], answer, weights, mentions, facts)
 
     def _as_answered(self, answer: list[int], rng: np.random.Generator) -> list[int]:
-        """Move the displacement's tokens as far beside as the model itself may put them.
+        """Move displacement and pixels as far beside as the model itself may put them.
 
         It will read its own. From exact ones it would learn that just this token for nothing
         means to close the gripper, and never close it.
         """
-        first, count = len(answer) - _EXACT - 3, self.tokenizer.vocab_size
-        moved = np.array(answer[first : first + 3]) + np.rint(rng.normal(0, _BESIDE, 3)).astype(
-            int
-        )
-        within = np.clip(moved, count - BINS, count - 1).tolist()
-        return answer[:first] + within + answer[first + 3 :]
+        right, beside = np.array(answer), np.zeros(len(answer))
+        for run in self._pixels:
+            beside[np.isin(right, run)] = _PIXELS_BESIDE
+        beside[-_EXACT - 3 : -_EXACT] = _BESIDE
+        moved = right + np.rint(rng.normal(0, 1, len(right)) * beside).astype(int)
+        for run in (*self._pixels, self._displacements):
+            moved = np.where(np.isin(right, run), moved.clip(run[0], run[-1]), moved)
+        return moved.tolist()
 
     def _mentions(self, text: str) -> list[tuple[int, int]]:
         """List the tokens that name an object or say where it is, as (index, look)."""

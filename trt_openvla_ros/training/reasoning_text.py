@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from trt_openvla_ros.sim.expert import aim, expert, subtask, target_of
+from trt_openvla_ros.sim.expert import aim, expert, LOW, subtask, target_of
 from trt_openvla_ros.sim.goals import COLOURS, Goal, SHAPES
 from trt_openvla_ros.sim.scene import IMAGE_SIZE, RADIUS
 from trt_openvla_ros.sim.state import Hand, State, Thing
@@ -71,22 +71,33 @@ def reasoning_of(world: World, state: State, goal: Goal, action: np.ndarray) -> 
     things = sorted(state.things, key=lambda thing: _ORDER.index(thing.name))
     boxes = ', '.join(f'{thing.name} {_box(world, thing)}' for thing in things)
     offset = target_of(state, goal).position - state.hand.position
-    where = move_of(np.array([*offset[:2], 0, 0, 0, 0, 1.0]), 1.0).removeprefix('move ')
-    where = 'below' if where == 'stop' else where
     gripper = 'open' if state.hand.opening > 0.8 else 'closed'
+    height = 'down' if state.hand.position[2] < LOW else 'up'
     doing = subtask(state, goal)
     move = move_of(action, state.hand.opening)
-    # Of the spot of light below the hand, and of where it should be: what the move follows from.
-    spots = np.array([[*spot, 0.0] for spot in (state.hand.position[:2], aim(state, goal))])
-    here, there = (_list(pixel) for pixel in _pixels(world, spots))
+    # What the move follows from: the hand, the spot of light below it, and where that should be.
+    spots = [[*spot, 0.0] for spot in (state.hand.position[:2], aim(state, goal))]
+    points = _pixels(world, np.array([state.hand.position, *spots]))
+    hand, here, there = (_list(pixel) for pixel in points)
     way = _pixels(world, np.array(_way(state, goal, 4)))
     return (
         f' {task(goal)} PLAN: {_PLANS[goal.kind]} VISIBLE OBJECTS: {boxes} '
-        f'SUBTASK REASONING: the gripper is {gripper} SUBTASK: {doing} '
-        f'MOVE REASONING: the {goal.name} is {where}, the gripper {here} to {there} '
+        f'SUBTASK REASONING: the gripper is {height}, {gripper}, '
+        f'the {goal.name} is {_where(offset)} SUBTASK: {doing} '
+        f'MOVE REASONING: the gripper {hand} is above {here}, to {there} '
         f'MOVE: {move} '
         f'GRIPPER POSITION: {_list(way)} ACTION:'
     )
+
+
+def _where(offset: np.ndarray) -> str:
+    """Name the directions of an offset [3] m on the table, the greater first."""
+    words = [
+        _DIRECTIONS[axis][int(offset[axis] > 0)]
+        for axis in np.argsort(-np.abs(offset[:2]))
+        if abs(offset[axis]) > _STILL
+    ]
+    return ' '.join(words) or 'below'
 
 
 def _way(state: State, goal: Goal, steps: int) -> list[np.ndarray]:

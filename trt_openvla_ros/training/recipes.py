@@ -61,7 +61,7 @@ TOWERS = {
             {'embed_dim': 160, 'depth': 6, 'num_heads': 4, 'mlp_ratio': 4},
         ),
         ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        1500,
+        2500,  # tiny_ecot has no other to see with
     ),
 }
 

@@ -6,10 +6,11 @@ The stages keep what they made in the work directory; a second run goes on where
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 import os
 from pathlib import Path
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -50,7 +51,10 @@ def sentences(demos: Demonstrations, count: int, seed: int) -> Iterator[str]:
 def new_parts(
     recipe: Recipe, demos: Demonstrations, work: Path, steps: int | None, seed: int
 ) -> Parts:
-    """Make the vocabulary, train the towers, and draw the weights of the language model."""
+    """Make the vocabulary, train the towers, and draw the weights of the language model.
+
+    What of it is in work already is only read.
+    """
     vocabulary = work / 'vocabulary'
     if not vocabulary.is_dir():
         write_vocabulary(vocabulary, sentences(demos, 700, seed))
@@ -68,58 +72,63 @@ def new_parts(
     return Parts(vocabulary, action_statistics(demos, seed), towers, student)
 
 
-def run(
+def make_checkpoint(
+    name: str,
+    demos: Demonstrations,
     work: Path,
     out: Path,
-    episodes: int,
     steps: int | None,
     seed: int,
-    names: Iterable[str] = RECIPES,
     start: Path | None = None,
 ) -> None:
-    """Make checkpoints.
+    """Make a checkpoint.
 
     Args:
+        name: Key of RECIPES.
+        demos: What is learnt from.
         work: Directory of what stages keep.
-        out: Directory that gets one directory of each name.
-        episodes: Demonstrations to record.
-        steps: Of every training, instead of the recipes' own.
+        out: Directory that gets one directory of that name.
+        steps: Of every training, instead of the recipe's own.
         seed: Of everything.
-        names: Keys of RECIPES.
-        start: Directory with a checkpoint of each name, whose projector and language model are
+        start: Directory with a checkpoint of that name, whose projector and language model are
             trained further; None to begin with nothing.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    demos = demonstrations(
-        work / 'demonstrations', episodes, IMAGE_SIZE, workers=os.cpu_count() or 1
-    )
+    recipe = RECIPES[name]
+    if start is None:
+        parts = new_parts(recipe, demos, work, steps, seed)
+        peak, progress = PEAK, work / f'{name}.pt'
+    else:
+        parts = read_parts(start / name, _device())
+        peak, progress = PEAK_FURTHER, work / f'{name}_further.pt'
     looks, _ = patch_labels(demos, PATCH_ROWS)
-    seen: dict[str, torch.Tensor] = {}
-    for name in names:
-        recipe = RECIPES[name]
-        if start is None:
-            parts = new_parts(recipe, demos, work, steps, seed)
-            peak, progress = PEAK, work / f'{name}.pt'
-        else:
-            parts = read_parts(start / name, _device())
-            peak, progress = PEAK_FURTHER, work / f'{name}_further.pt'
-        for kind, tower in zip(recipe.towers, parts.towers, strict=True):
-            # From nothing there is one tower of a kind; of checkpoints each has its own.
-            if start is not None or kind not in seen:
-                seen[kind] = features_of(tower, demos, TOWERS[kind].norm)
-        teacher = Teacher(
-            demos,
-            recipe.style,
-            Tokenizer(parts.vocabulary),
-            ActionStatistics.from_norm_stats(parts.statistics, name),
-            looks,
-            seed,
-        )
-        length = steps or recipe.steps
-        features = torch.cat([seen[kind] for kind in recipe.towers], dim=-1)
-        train_language(parts.student, teacher, features, length, recipe.batch, peak, progress)
-        write_checkpoint(out / name, recipe, parts)
-        print(f'wrote {out / name}')
+    statistics = ActionStatistics.from_norm_stats(parts.statistics, name)
+    tokenizer = Tokenizer(parts.vocabulary)
+    teacher = Teacher(demos, recipe.style, tokenizer, statistics, looks, seed)
+    features = torch.cat(
+        [
+            features_of(tower, demos, TOWERS[kind].norm)
+            for kind, tower in zip(recipe.towers, parts.towers, strict=True)
+        ],
+        dim=-1,
+    )
+    length = steps or recipe.steps
+    train_language(parts.student, teacher, features, length, recipe.batch, peak, progress)
+    write_checkpoint(out / name, recipe, parts)
+    print(f'wrote {out / name}')
+
+
+def side_by_side(argv: list[str]) -> int:
+    """Run this program with argv once for each recipe, and give the worst exit code.
+
+    To models this small, a core of their own is worth more than all of them by turns.
+    """
+    share = max(1, (os.cpu_count() or 1) // len(RECIPES))
+    children = []
+    for place, name in enumerate(RECIPES):
+        words = ['-c', f'from {__name__} import main; main()', *argv, '--only', name]
+        own = {'OMP_NUM_THREADS': str(share), 'TQDM_POSITION': str(place)}
+        children.append(subprocess.Popen([sys.executable, *words], env={**os.environ, **own}))
+    return max(child.wait() for child in children)
 
 
 def _device() -> torch.device:
@@ -138,10 +147,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         '--start', type=Path, help='train the checkpoints in this directory further (models)'
     )
+    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     try:
-        names = [args.only] if args.only else list(RECIPES)
-        run(args.work, args.out, args.episodes, args.steps, args.seed, names, args.start)
+        args.work.mkdir(parents=True, exist_ok=True)
+        demos = demonstrations(
+            args.work / 'demonstrations', args.episodes, IMAGE_SIZE, workers=os.cpu_count() or 1
+        )
+        if args.only:
+            make_checkpoint(
+                args.only, demos, args.work, args.out, args.steps, args.seed, args.start
+            )
+            return
+        if args.start is None:
+            for recipe in RECIPES.values():  # what they share, before it is needed twice
+                new_parts(recipe, demos, args.work, args.steps, args.seed)
+        sys.exit(side_by_side(argv))
     except PolicyError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

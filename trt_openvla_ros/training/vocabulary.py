@@ -15,6 +15,8 @@ from pathlib import Path
 from sentencepiece import sentencepiece_model_pb2, SentencePieceTrainer
 from tokenizers import AddedToken, decoders, models, normalizers, processors, Tokenizer
 
+from trt_openvla_ros import prompt
+
 BINS = 256
 PADDING = 64  # rows behind the vocabulary, as in the released models
 _ALIGN = 64
@@ -77,6 +79,22 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
         (unfinished / name).write_text(json.dumps(content, indent=2) + '\n')
     unfinished.rename(directory)
     return count
+
+
+def number_runs(tokenizer: prompt.Tokenizer) -> list[range]:
+    """List the ids of consecutive numbers: an action's bins, then pixels, which may be no pieces.
+
+    Args:
+        tokenizer: Of `write_vocabulary`, or any in Llama's layout.
+    """
+    last = tokenizer.vocab_size
+    runs = [range(last - BINS, last)]
+    for start in (_SPACE, f'{_SPACE}['):
+        first = tokenizer.piece_id(f'{start}0')
+        ids = [tokenizer.piece_id(f'{start}{number}') for number in range(256)]
+        if ids == list(range(first, first + 256)):
+            runs.append(range(first, first + 256))
+    return runs
 
 
 def _train(corpus: Iterable[str]) -> bytes:
