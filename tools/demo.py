@@ -31,7 +31,7 @@ EPISODES = [
 _VIEW = 448  # [px] of the camera's view in the picture
 _TEXT = 420  # [px] beside it
 _ARROW = 2.0  # times the displacement, so that it shows
-_SHOWN = ('PLAN', 'SUBTASK', 'MOVE REASONING', 'MOVE')
+_SHOWN = ('PLAN', 'SUBTASK REASONING', 'SUBTASK', 'MOVE REASONING', 'MOVE')
 
 
 def draw(step: Step, episode: Episode, world: World, title: str) -> Image.Image:
