@@ -163,9 +163,9 @@ def test_an_interrupted_training_ends_like_one_that_was_not(tmp_path, monkeypatc
 
 
 def test_from_nothing_to_both_checkpoints(work, demos, tokenizer):
-    words = f'--work {work} --out {work / "models"} --episodes 3 --steps 2'
+    places = ['--work', str(work), '--out', str(work / 'models')]
     with pytest.raises(SystemExit) as ended:
-        main(words.split())
+        main([*places, '--episodes', '3', '--steps', '2'])
     assert not ended.value.code
     for name, towers in (('tiny_openvla', 2), ('tiny_ecot', 1)):
         checkpoint = Checkpoint.open(work / 'models' / name)

@@ -101,8 +101,8 @@ class Student(nn.Module):
 def blurred_targets(rows: int, tokenizer: Tokenizer) -> torch.Tensor:
     """Give the target distribution [rows, rows] of every token."""
     target = torch.eye(rows)
-    for index, run in enumerate(number_runs(tokenizer)):
-        blur = _PIXEL_BLUR if index else _ACTION_BLUR
+    actions, *pixels = number_runs(tokenizer)
+    for run, blur in [(actions, _ACTION_BLUR), *((run, _PIXEL_BLUR) for run in pixels)]:
         place = torch.arange(len(run), dtype=torch.float32)
         near = torch.exp(-0.5 * ((place[:, None] - place) / blur) ** 2)
         target[run.start : run.stop, run.start : run.stop] = near / near.sum(1, keepdim=True)

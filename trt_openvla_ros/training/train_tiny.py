@@ -48,23 +48,29 @@ def sentences(demos: Demonstrations, count: int, seed: int) -> Iterator[str]:
             yield template.format(instruction=normalise_instruction(phrase(goal, rng)))
 
 
-def new_parts(
-    recipe: Recipe, demos: Demonstrations, work: Path, steps: int | None, seed: int
-) -> Parts:
-    """Make the vocabulary, train the towers, and draw the weights of the language model.
-
-    What of it is in work already is only read.
-    """
+def vocabulary_of(demos: Demonstrations, work: Path, seed: int) -> Path:
+    """Make the vocabulary, or find it in work."""
     vocabulary = work / 'vocabulary'
     if not vocabulary.is_dir():
         write_vocabulary(vocabulary, sentences(demos, 700, seed))
-    towers = []
-    for name in recipe.towers:
-        torch.manual_seed(seed)
-        tower = Tower(TOWERS[name].config).to(_device())
-        length = steps or TOWERS[name].steps
-        train_tower(tower, demos, TOWERS[name].norm, length, seed, work / f'{name}.pt')
-        towers.append(tower)
+    return vocabulary
+
+
+def tower_of(kind: str, demos: Demonstrations, work: Path, steps: int | None, seed: int) -> Tower:
+    """Train a tower, a key of TOWERS; what of it is in work already is not done again."""
+    recipe = TOWERS[kind]
+    torch.manual_seed(seed)
+    tower = Tower(recipe.config).to(_device())
+    train_tower(tower, demos, recipe.norm, steps or recipe.steps, seed, work / f'{kind}.pt')
+    return tower
+
+
+def new_parts(
+    recipe: Recipe, demos: Demonstrations, work: Path, steps: int | None, seed: int
+) -> Parts:
+    """Give vocabulary and trained towers, and draw the weights of the language model."""
+    vocabulary = vocabulary_of(demos, work, seed)
+    towers = [tower_of(kind, demos, work, steps, seed) for kind in recipe.towers]
     torch.manual_seed(seed)
     width = sum(tower.vit.embed_dim for tower in towers)
     text = text_config(Tokenizer(vocabulary).vocab_size)
@@ -161,8 +167,10 @@ def main(argv: list[str] | None = None) -> None:
             )
             return
         if args.start is None:
-            for recipe in RECIPES.values():  # what they share, before it is needed twice
-                new_parts(recipe, demos, args.work, args.steps, args.seed)
+            # What the recipes share, before two processes want it.
+            vocabulary_of(demos, args.work, args.seed)
+            for kind in TOWERS:
+                tower_of(kind, demos, args.work, args.steps, args.seed)
         sys.exit(side_by_side(argv))
     except PolicyError as error:
         sys.exit(str(error))
