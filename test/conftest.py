@@ -33,6 +33,15 @@ def pytest_runtest_makereport(item):
     return report
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """Do the same with a whole module, which has no marker when it skips itself."""
+    report = yield
+    if report.skipped and os.environ.get('CI'):
+        report.outcome = 'failed'
+    return report
+
+
 @pytest.fixture(scope='session')
 def golden_dir():
     return GOLDEN
