@@ -2,9 +2,10 @@ SHELL := /bin/bash
 # Sets up on first use and then only prints where.
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
 overlay = $(env) && source install/setup.bash
+bin = install/trt_openvla_ros/lib/trt_openvla_ros
 checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
-.PHONY: help build demo evaluate train serve test lint bench pipeline agreement clean
+.PHONY: help build demo evaluate train serve test lint docs bench pipeline agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -14,33 +15,37 @@ build:  ## set up the tools and build with colcon
 	  --cmake-args -DPython3_EXECUTABLE=$$venv/bin/python
 
 demo: build  ## tell a simulated robot what to do, and draw demo.gif
-	@$(overlay) && python tools/demo.py $(DEMO)
+	@$(overlay) && $(bin)/demo $(DEMO)
 
 evaluate: build  ## measure how often the small checkpoints obey: EPISODES=100 OUT=build
-	@$(overlay) && python tools/evaluate.py --episodes $(or $(EPISODES),100) --out $(or $(OUT),build)
+	@$(overlay) && $(bin)/evaluate --episodes $(or $(EPISODES),100) --out $(or $(OUT),build)
 
 train: build  ## train models/tiny_openvla and models/tiny_ecot anew, from nothing
-	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/train_tiny
+	@$(overlay) && $(bin)/train_tiny
 
 serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='-p port:=8001'
-	@$(overlay) && install/trt_openvla_ros/lib/trt_openvla_ros/deploy_server --ros-args \
+	@$(overlay) && $(bin)/deploy_server --ros-args \
 	  -p checkpoint:=$(checkpoint) $(SERVE)
 
 test: build  ## run every test
 	@$(overlay) && pytest test
 
 lint:  ## check style
-	@$(env) && ruff check . && ruff format --check . && hadolint docker/Dockerfile
+	@$(env) && ruff check . && ruff format --check . && hadolint docker/Dockerfile && actionlint
+
+docs: build  ## write the tables in README and docs anew
+	@$(overlay) && python docs/tables.py
 
 bench: build  ## compare the policy with transformers, and measure the node's overhead
-	@$(overlay) && python tools/bench_policy.py $(if $(JSON),--json $(JSON)/policy.json)
-	@$(overlay) && python tools/bench_node.py $(if $(JSON),--json $(JSON)/node.json)
+	@$(overlay) && PYTHONPATH=test/support:$$PYTHONPATH \
+	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json)
+	@$(overlay) && python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
 
 pipeline: build  ## take a small checkpoint through the pipeline, up to where TensorRT is needed
-	@$(overlay) && scripts/pipeline --ros-args --params-file config/pipeline/tiny.yaml $(PIPELINE)
+	@$(overlay) && $(bin)/pipeline --ros-args --params-file config/pipeline/tiny.yaml $(PIPELINE)
 
 agreement: build  ## compare a checkpoint with its quantised formats: CHECKPOINT=dir SCENES=96
-	@$(overlay) && python tools/agreement.py --checkpoint $(checkpoint) --scenes $(or $(SCENES),96) \
+	@$(overlay) && $(bin)/agreement --checkpoint $(checkpoint) --scenes $(or $(SCENES),96) \
 	  $(AGREEMENT) $(if $(JSON),--json $(JSON)/agreement_$(notdir $(checkpoint)).json)
 
 clean:  ## remove what build made

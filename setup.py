@@ -13,9 +13,14 @@ setup(
     description=' '.join(manifest.findtext('description').split()),
     license=manifest.findtext('license'),
     packages=find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
-    package_data={'trt_openvla_ros.serving': ['page/*']},
+    package_data={
+        'trt_openvla_ros.engines.tensorrt_llm': ['trtllm_contract.json'],
+        'trt_openvla_ros.pipeline': ['coffee.jpg'],
+        'trt_openvla_ros.serving': ['page/*'],
+    },
     entry_points={
         'console_scripts': [
+            'agreement = trt_openvla_ros.evaluation.agreement:main',
             'deploy_server = trt_openvla_ros.serving.main:main',
             'query_server = trt_openvla_ros.serving.query:main',
         ]
@@ -34,6 +39,7 @@ setup(
         'torchvision>=0.19',
     ],
     extras_require={
+        'evaluate': ['mujoco>=3.2', 'trt_openvla_ros[pipeline]'],
         'pipeline': [
             'nvidia-modelopt[hf]>=0.33',
             'onnx',

@@ -13,7 +13,7 @@ CHECKPOINT = PathJoinSubstitution([SHARE, 'models', 'tiny_openvla'])
 ARGUMENTS = [
     ('checkpoint', CHECKPOINT, 'checkpoint directory or Hub id'),
     ('seed', '0', 'seed of the first scene'),
-    ('instruction', '', 'what is asked in the first scene; empty draws a goal of it'),
+    ('instruction', '', 'instruction of the first scene; if empty, the seed draws a goal'),
     ('rviz', 'false', 'show camera and hand in rviz2, if it is installed: true or false'),
 ]
 

@@ -26,7 +26,7 @@ OVERRIDES = {'checkpoint': str, 'engine': str, 'use_sim_time': bool}
 
 
 def start_node(context: LaunchContext) -> list[Node]:
-    """Make the node; an argument that was left empty overrides nothing in params_file."""
+    """Make the node; an empty argument overrides nothing in params_file."""
     value = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
     given = {
         name: ParameterValue(value[name], value_type=kind)
@@ -47,7 +47,7 @@ def start_node(context: LaunchContext) -> list[Node]:
                 ('image', value['image_topic']),
                 ('instruction', value['instruction_topic']),
             ],
-            # The file not as one of `parameters`: launch would go on without a missing one.
+            # Not one of `parameters`, because launch would ignore a missing file there.
             ros_arguments=[
                 '--params-file',
                 value['params_file'],

@@ -6,8 +6,8 @@ import sys
 import pytest
 from safetensors.torch import load_file, save_file
 
-from trt_openvla_ros.layout import LANGUAGE_ENGINE, TRTLLM_CHECKPOINT
-from trt_openvla_ros.pipeline import build_engine
+from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE, TRTLLM_CHECKPOINT
+from trt_openvla_ros.pipeline.build_engine import stage as build_engine
 from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.policy import Policy
 

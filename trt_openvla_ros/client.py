@@ -1,13 +1,15 @@
-"""Ask a server for actions: without torch, and with nothing but numpy and Pillow."""
+"""A client that asks a server for actions. It needs only numpy and Pillow, not torch."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 import http.client
 import io
 import json
 import os
+from pathlib import Path
 import ssl
 import time
 from typing import Any
@@ -17,16 +19,11 @@ import uuid
 import numpy as np
 from PIL import Image
 
+from trt_openvla_ros.codec import decode_prediction
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.errors import ConfigError, EngineError, InputError, OutputError
 
 TOKEN_VARIABLE = 'TRT_OPENVLA_TOKEN'
-_ARRAYS = {
-    'action': np.float64,
-    'normalised_action': np.float64,
-    'action_ids': np.int64,
-    'generated_ids': np.int64,
-}
 _ERRORS = {
     400: InputError,
     401: ConfigError,
@@ -34,13 +31,13 @@ _ERRORS = {
     413: InputError,
     502: OutputError,
 }
-_MAX_ANSWER = 8 * 2**20  # bytes; what is longer is no answer of such a server
+_MAX_ANSWER = 8 * 2**20  # [bytes] a server of this package sends no longer answer
 
 
 class Client:
     """A connection to a server of this package, kept open between requests.
 
-    Not for two threads at once. As a context manager it is closed at the end.
+    Use it from one thread at a time. As a context manager it closes itself at the end.
     """
 
     def __init__(
@@ -51,13 +48,13 @@ class Client:
         timeout: float = 30.0,
         jpeg_quality: int = 95,
     ) -> None:
-        """Prepare; the first request connects.
+        """Prepare the connection; the first request opens it.
 
         Args:
-            url: http:// or https://, host, port, and a path that the server stands behind.
-            token: The server's; None reads TRT_OPENVLA_TOKEN.
-            timeout: Longest time for a request, all in all [s].
-            jpeg_quality: 1 to 100; 0 sends PNG, which is exact.
+            url: URL of the server: http:// or https://, host, port, and a path if there is one.
+            token: Bearer token of the server; None reads TRT_OPENVLA_TOKEN.
+            timeout: Longest time for a whole request [s].
+            jpeg_quality: JPEG quality from 1 to 100; 0 sends PNG, which is exact.
 
         Raises:
             ConfigError: An argument cannot be used.
@@ -86,7 +83,7 @@ class Client:
             self._http = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
 
     def __enter__(self) -> Client:
-        """Give itself."""
+        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,14 +91,14 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a further request opens another."""
+        """Close the connection; the next request opens another."""
         self._http.close()
 
     def metadata(self) -> dict[str, Any]:
-        """Ask what is served: checkpoint, unnorm_keys with their ranges, limits, versions.
+        """Ask for the facts of the server: checkpoint, unnorm_keys with ranges, limits, versions.
 
         Raises:
-            PolicyError: As of `predict`.
+            PolicyError: One of the errors of `predict`.
         """
         return self._request('GET', '/metadata')
 
@@ -112,17 +109,17 @@ class Client:
 
         Args:
             image: [H, W, 3] uint8 RGB.
-            instruction: What the user says, e.g. 'put the spoon on the towel'.
-            unnorm_key: Data set whose statistics are applied; None leaves it to the server.
+            instruction: Instruction of the user, e.g. 'put the spoon on the towel'.
+            unnorm_key: Data set whose statistics are applied; None lets the server choose.
 
         Raises:
             InputError: The image, instruction or key cannot be used.
-            OutputError: What the model wrote is not an action.
-            ConfigError: The server wants another token.
-            EngineError: No answer came in time, or none could be given.
+            OutputError: The model did not write an action.
+            ConfigError: The server refuses the token.
+            EngineError: The server did not answer in time, or could not answer.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
-            raise InputError('image is no [height, width, 3] uint8 array')
+            raise InputError('image is not a [height, width, 3] uint8 array')
         payload = {
             'image': base64.b64encode(self.encode(image)).decode(),
             'instruction': instruction,
@@ -130,17 +127,20 @@ class Client:
         }
         begun = time.perf_counter()
         answer = self._request('POST', '/act', payload)
-        prediction = _prediction_of(answer, self.url)
-        # The server's part is in the other timings; all the rest is the way.
-        prediction.timings['round_trip'] = time.perf_counter() - begun
-        return prediction
+        try:
+            prediction = decode_prediction(answer)
+        except ValueError as error:
+            raise EngineError(f'{self.url} gives no prediction: {error}') from error
+        # The other timings hold the server's part; the rest of the round trip is the network's.
+        round_trip = time.perf_counter() - begun
+        return replace(prediction, timings={**prediction.timings, 'round_trip': round_trip})
 
     def encode(self, image: np.ndarray) -> bytes:
-        """Give the file, JPEG or PNG, as which an image [H, W, 3] uint8 RGB is sent."""
+        """Encode an image [H, W, 3] uint8 RGB as the JPEG or PNG file that is sent."""
         file = io.BytesIO()
         picture = Image.fromarray(image)
         if self.jpeg_quality:
-            # Colours at full resolution: small coloured things are what robots look for.
+            # Colours at full resolution, because robots look for small coloured things.
             picture.save(file, 'JPEG', quality=self.jpeg_quality, subsampling=0)
         else:
             picture.save(file, 'PNG', compress_level=1)
@@ -148,8 +148,8 @@ class Client:
 
     def _request(self, method: str, path: str, payload: Mapping | None = None) -> dict[str, Any]:
         deadline = time.monotonic() + self.timeout
-        # Echoed, so that an answer can never be taken for that to another question. Not
-        # X-Request-Id, which proxies replace.
+        # The server echoes this id, so a wrong answer is noticed. X-Request-Id would not do,
+        # because proxies replace it.
         number = uuid.uuid4().hex
         headers = {**self._headers, 'X-Question-Id': number}
         body = None
@@ -160,7 +160,7 @@ class Client:
             response = self._send(method, self._path + path, body, headers, deadline)
             content = self._receive(response, deadline)
         except (OSError, http.client.HTTPException) as error:
-            # Or a late answer would be read as that to the next question.
+            # Otherwise the next request would read this one's late answer.
             self.close()
             late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
             why = f'no answer within {self.timeout:g} s' if late else str(error) or repr(error)
@@ -181,8 +181,8 @@ class Client:
         try:
             return self._exchange(method, path, body, headers, deadline)
         except (ConnectionError, http.client.BadStatusLine):
-            # A server closes connections that were idle; then a new one does. Asking twice is
-            # safe: an answer changes nothing on the server.
+            # A server closes idle connections, so try a new one. Asking twice is safe, because
+            # a request changes nothing on the server.
             self.close()
             if fresh or time.monotonic() >= deadline:
                 raise
@@ -202,7 +202,7 @@ class Client:
     def _receive(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         content = bytearray()
         while True:
-            # Each part has the time that is left, or drops of an answer would make it endless.
+            # Each part gets only the time that is left, or a slow answer would never time out.
             if self._http.sock is not None:
                 self._http.sock.settimeout(_left(deadline))
             part = response.read1(65536)
@@ -210,7 +210,7 @@ class Client:
                 break
             content += part
             if len(content) > _MAX_ANSWER:
-                raise http.client.HTTPException('the answer does not end')
+                raise http.client.HTTPException(f'the answer is longer than {_MAX_ANSWER} bytes')
         if response.length:
             raise http.client.IncompleteRead(bytes(content), response.length)
         response.close()  # read1 alone leaves it open
@@ -243,22 +243,24 @@ def _error_of(response: http.client.HTTPResponse, content: bytes, url: str) -> E
     return _ERRORS.get(response.status, EngineError)(text)
 
 
-def _prediction_of(answer: dict[str, Any], url: str) -> Prediction:
+def find_token(file: str, setting: str) -> str | None:
+    """Find a server's bearer token: in the environment, else in a file.
+
+    Args:
+        file: Path of the file; '' if there is none.
+        setting: Name of the setting that holds the path, for messages.
+
+    Returns:
+        The token; None if neither has one.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token is not None or not file:
+        return token
+    path = Path(file).expanduser()
     try:
-        arrays = {name: np.asarray(answer[name], dtype) for name, dtype in _ARRAYS.items()}
-        action = arrays['action']
-        if action.ndim != 1 or arrays['normalised_action'].shape != action.shape:
-            raise ValueError(f'an action of shape {action.shape}')
-        if not np.isfinite(action).all():
-            raise ValueError('an action that is not finite')
-        return Prediction(
-            **arrays,
-            reasoning=str(answer['reasoning']),
-            prompt=str(answer['prompt']),
-            unnorm_key=str(answer['unnorm_key']),
-            reasoning_fields={str(k): str(v) for k, v in answer['reasoning_fields'].items()},
-            out_of_range=int(answer['out_of_range']),
-            timings={str(k): float(v) for k, v in answer['timings'].items()},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise EngineError(f'{url} gives no prediction: {error!r}') from error
+        return path.read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{setting} {path} cannot be read: {error}') from error

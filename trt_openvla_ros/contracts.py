@@ -1,37 +1,285 @@
-"""What comes out of a policy: every field with its shape and unit."""
+"""The protocol of a policy: its inputs, its predictions and its description.
+
+H: steps of one prediction, D: dimensions of an action.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
+
+from trt_openvla_ros.errors import ConfigError
+
+
+class BasePolicy(Protocol):
+    """The protocol of every policy: image and instruction in, actions and reasoning out.
+
+    The local policy, the remote policy and test doubles have it. Nodes, server and evaluation know
+    nothing else. Any thread may call a policy, but only one at a time; only `check` may run beside
+    another call.
+
+    Attributes:
+        description: Description of the policy, which never changes.
+    """
+
+    @property
+    def description(self) -> Description:
+        """Description of the policy, which never changes."""
+
+    def check(
+        self, instruction: str, unnorm_key: str | None = None, *, verbatim: bool = False
+    ) -> None:
+        """Raise the errors of `predict` about these arguments, without computing anything."""
+
+    def predict(
+        self,
+        image: np.ndarray,
+        instruction: str,
+        unnorm_key: str | None = None,
+        *,
+        wrist_images: Sequence[np.ndarray] = (),
+        state: np.ndarray | None = None,
+        verbatim: bool = False,
+        on_reasoning: Callable[[str], None] | None = None,
+    ) -> Prediction:
+        """Predict the next step or steps.
+
+        Args:
+            image: [height, width, 3] uint8 RGB of the main camera.
+            instruction: Instruction of the user, e.g. 'put the spoon on the towel'.
+            unnorm_key: Data set whose statistics are applied; None takes that of the description.
+            wrist_images: Images of further cameras, each like image. Models with one camera refuse
+                them.
+            state: [S] float state of the robot. Models that read no state refuse it.
+            verbatim: Whether the instruction is a whole prompt, which the model reads unchanged.
+            on_reasoning: Function that gets the reasoning so far whenever it has grown. Models
+                that do not reason never call it.
+
+        Raises:
+            InputError: An image, the state or the instruction cannot be used.
+            ConfigError: There is no such unnorm_key.
+            OutputError: The model did not write an action.
+            EngineError: The engine or the server did not answer.
+            BrokenEngineError: An engine failed; the policy must be loaded again.
+        """
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """Give the image as the model sees it: [S, S, 3] uint8 RGB, before normalising."""
+
+    def close(self) -> None:
+        """Free memory and connections; the policy cannot predict any more."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The description of a policy: plain values, which a wire can carry.
+
+    Attributes:
+        checkpoint: Directory of the checkpoint or artifact, and its server if it has one.
+        engine: Backend of the language model, e.g. 'torch'.
+        dtype, device: Precision of the language model and device of the vision encoder.
+        unnorm_key: Data set whose statistics are applied if a prediction names none.
+        statistics: Statistics by unnorm_key.
+        prompt_style: Name of the prompt's style.
+        prompt: The style's template, with {instruction} in it.
+        reasons: Whether the model writes text before the action.
+        special_tokens: Texts that no instruction may contain.
+        llm_backbone: Name of the language model, e.g. 'llama2-7b-pure'.
+        vision_towers: timm ids of the vision towers.
+        image_tokens: Positions that an image takes in the model's context.
+        preprocessor: Content of preprocessor_config.json.
+        horizon: H, steps of one prediction.
+    """
+
+    checkpoint: str
+    engine: str
+    dtype: str
+    device: str
+    unnorm_key: str
+    statistics: Mapping[str, ActionStatistics]
+    prompt_style: str
+    prompt: str
+    reasons: bool
+    special_tokens: tuple[str, ...]
+    llm_backbone: str
+    vision_towers: tuple[str, ...]
+    image_tokens: int
+    preprocessor: Mapping[str, Any]
+    horizon: int = 1
+
+    def find(self, unnorm_key: str | None) -> tuple[str, ActionStatistics]:
+        """Find the statistics of a data set; None takes the unnorm_key of the policy.
+
+        Raises:
+            ConfigError: There is no such key; the message lists all with their ranges.
+        """
+        return find_statistics(self.statistics, unnorm_key or self.unnorm_key, self.checkpoint)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the policy answers.
+    """The answer of a policy.
 
     Attributes:
-        action: [D] float64; m, rad, gripper as the data set has it (OXE: 0 closed, 1 open).
-        normalised_action: [D] float64 in (-1, 1), before statistics were applied.
-        action_ids: [D] int64 token ids.
+        actions: [H, D] float64; m, rad, gripper as in the data set (OXE: 0 closed, 1 open).
+        normalised_actions: [H, D] float64 in [-1, 1], before statistics were applied.
+        action_ids: [N] int64 token ids of the actions: D for one step, none if another head than
+            the language model's gives the action.
         generated_ids: [T] int64, everything the model wrote, end of sequence included.
         reasoning: Text before the action; '' for models that do not reason.
+        prompt: Text that the model read.
+        unnorm_key: Data set whose statistics were applied.
         reasoning_fields: The text by tag ('PLAN', 'MOVE', ...), in the order written.
-        prompt: What the model read.
-        unnorm_key: The statistics that were applied.
-        out_of_range: How many of the action ids an unconstrained argmax would have put
-            outside the action range; 0 for a healthy model.
-        timings: Seconds by part: preprocess, vision, prefill, decode, total.
+        out_of_range: Number of action ids that an unconstrained argmax would have put outside
+            the action range; 0 for a healthy model.
+        timings: Seconds by part.
+        transcript: Prompt and answer together. It is None if a server predicted, because no wire
+            carries it.
     """
 
-    action: np.ndarray
-    normalised_action: np.ndarray
+    actions: np.ndarray
+    normalised_actions: np.ndarray
     action_ids: np.ndarray
     generated_ids: np.ndarray
     reasoning: str
     prompt: str
     unnorm_key: str
+    timings: Timings
     reasoning_fields: dict[str, str] = field(default_factory=dict)
     out_of_range: int = 0
-    timings: dict[str, float] = field(default_factory=dict)
+    transcript: Transcript | None = None
+
+    @property
+    def action(self) -> np.ndarray:
+        """[D] float64, the first of the actions."""
+        return self.actions[0]
+
+    @property
+    def normalised_action(self) -> np.ndarray:
+        """[D] float64 in [-1, 1], the first of the normalised actions."""
+        return self.normalised_actions[0]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Prompt and answer together, without the end of sequence.
+
+    Attributes:
+        ids: [L] int64. Ids from the model's vocabulary size on stand for the image.
+        text: The ids as text; special tokens and the image have none.
+    """
+
+    ids: np.ndarray
+    text: str
+
+
+class PolicyTimings(TypedDict):
+    """Seconds by part of one prediction.
+
+    Attributes:
+        preprocess: Prompt and pixel values.
+        vision: Image embeddings.
+        prefill: Prompt to first token.
+        decode: All further tokens.
+        total: Image and instruction to prediction.
+    """
+
+    preprocess: float
+    vision: float
+    prefill: float
+    decode: float
+    total: float
+
+
+class Timings(PolicyTimings, total=False):
+    """Seconds by part, with the parts that a server and its client add.
+
+    Attributes:
+        read: Parsing of the request and decoding of its image, in the server.
+        queue: Waiting for the policy, in the server.
+        request: Everything in the server.
+        round_trip: Everything, as the client saw it.
+    """
+
+    read: float
+    queue: float
+    request: float
+    round_trip: float
+
+
+# Parts that every prediction has, in order.
+PARTS = tuple(PolicyTimings.__annotations__)
+
+
+@dataclass(frozen=True)
+class ActionStatistics:
+    """The statistics with which one data set normalised its actions.
+
+    Attributes:
+        q01, q99: [D] float64 in the action's units (m, rad; gripper unitless).
+        mask: [D] bool; False for entries that keep the model's value (the gripper).
+    """
+
+    q01: np.ndarray
+    q99: np.ndarray
+    mask: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check the three vectors.
+
+        Raises:
+            ConfigError: The three are not vectors of one length, or a value is not finite.
+        """
+        shapes = self.q01.shape, self.q99.shape, self.mask.shape
+        if self.q01.ndim != 1 or len(set(shapes)) != 1:
+            raise ConfigError(
+                'q01, q99 and mask have the shapes {}, {} and {}; one vector of the same length '
+                'is needed'.format(*shapes)
+            )
+        if not (np.isfinite(self.q01).all() and np.isfinite(self.q99).all()):
+            raise ConfigError('q01 or q99 is not finite')
+
+    @property
+    def action_dim(self) -> int:
+        """D, dimensions of an action."""
+        return len(self.q01)
+
+    def unnormalise(self, normalised: np.ndarray) -> np.ndarray:
+        """Map [..., D] float64 in [-1, 1] to the action's units; entries outside the mask stay.
+
+        Source: predict_action of openvla/openvla (no 1e-8 term, unlike the training code).
+        """
+        scaled = 0.5 * (normalised + 1) * (self.q99 - self.q01) + self.q01
+        return np.where(self.mask, scaled, normalised)
+
+    def describe(self) -> str:
+        """Write the ranges, one bracket for each dimension."""
+        low = np.where(self.mask, self.q01, -1.0)
+        high = np.where(self.mask, self.q99, 1.0)
+        return ' '.join(f'[{a:.4g}, {b:.4g}]' for a, b in zip(low, high, strict=True))
+
+
+def find_statistics(
+    statistics: Mapping[str, ActionStatistics], unnorm_key: str | None, source: object
+) -> tuple[str, ActionStatistics]:
+    """Find the statistics of a data set.
+
+    Args:
+        statistics: Statistics by unnorm_key.
+        unnorm_key: Name of the data set; '' or None if none was given.
+        source: Source of the statistics, for the message.
+
+    Raises:
+        ConfigError: There is no such key; the message lists all with their ranges.
+    """
+    if unnorm_key not in statistics:
+        lines = ''.join(f'\n  {name}: {one.describe()}' for name, one in statistics.items())
+        asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
+        raise ConfigError(
+            f'{asked} {source}; its keys and their ranges '
+            f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
+        )
+    return unnorm_key, statistics[unnorm_key]

@@ -2,11 +2,11 @@
 
 
 class PolicyError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class ConfigError(PolicyError):
-    """A checkpoint, parameter or file is missing or says something impossible."""
+    """A checkpoint, parameter or file is missing or cannot be used."""
 
 
 class ArtifactError(PolicyError):
@@ -22,7 +22,7 @@ class EngineError(PolicyError):
 
 
 class BrokenEngineError(EngineError):
-    """A backend failed in the middle of its work; it must be loaded again before it is asked."""
+    """A backend failed in the middle of its work; load it again before the next request."""
 
 
 class OutputError(PolicyError):

@@ -1,9 +1,9 @@
-"""Settings: fields of dataclasses, filled in as a ROS node's parameters are, without ROS.
+"""Settings: fields of dataclasses, filled in like the parameters of a ROS node, without ROS.
 
     program --ros-args --params-file FILE -p NAME:=VALUE
     program --NAME VALUE
 
-A name with dots is a setting of a section, which is a field that is such a dataclass itself.
+A name with dots is a setting in a section. A section is a field that is itself such a dataclass.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What one setting is.
+    """One setting: its default, its meaning and its range.
 
     Attributes:
         default: A bool, int, float, str or tuple of str; the type follows from it.
-        description: What it does, with the unit in brackets.
+        description: Meaning of the setting, with the unit in brackets.
         low, high: Inclusive range of a number.
-        choices: The values that a text, or each text of a tuple, may have.
+        choices: Values allowed for a text, or for each text of a tuple.
+        run_time: Whether a running node accepts a new value; other programs never do.
     """
 
     default: Any
@@ -44,10 +45,11 @@ class Setting:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    run_time: bool = False
 
     @property
     def wanted(self) -> str:
-        """What a value must be, in words."""
+        """The kind and range of a value, in words."""
         if self.low is not None:
             return f'{_KINDS[type(self.default)]} from {self.low:g} to {self.high:g}'
         if self.choices:
@@ -56,10 +58,11 @@ class Setting:
         return _KINDS[type(self.default)]
 
     def check(self, value: Any, name: str) -> Any:
-        """Give a value, as YAML has it, in the type of the default.
+        """Convert a value from YAML to the type of the default.
 
         Raises:
-            ConfigError: It has another type, or is out of range; the message starts with `name`.
+            ConfigError: The value has another type or is out of range; the message starts with
+                `name`.
         """
         kind = type(self.default)
         if kind is float and type(value) is int:
@@ -68,7 +71,7 @@ class Setting:
             value = tuple(value)
         elif kind is str and value is None:  # `-p name:=` and `name:` mean no text
             value = ''
-        # Not isinstance: YAML's true is an int to Python, and means another thing.
+        # Not isinstance, because YAML's true would pass as an int.
         fits = type(value) is kind and not (kind is float and not math.isfinite(value))
         if fits and self.low is not None:
             fits = self.low <= value <= self.high
@@ -90,9 +93,10 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    run_time: bool = False,
 ) -> Any:
     """Declare a field of a dataclass of settings; see `Setting`."""
-    return field_of(Setting(default, description, low, high, choices))
+    return field_of(Setting(default, description, low, high, choices, run_time))
 
 
 def field_of(declared: Setting) -> Any:
@@ -101,7 +105,7 @@ def field_of(declared: Setting) -> Any:
 
 
 def list_settings(cls: type, prefix: str = '') -> dict[str, Setting]:
-    """Full names of the settings of a dataclass and of its sections, to what they are."""
+    """List the settings of a dataclass and of its sections by their full names."""
     known: dict[str, Setting] = {}
     for entry in fields(cls):
         section = _section_of(entry)
@@ -124,16 +128,16 @@ def describe_settings(cls: type) -> str:
 
 
 def read_settings(cls: type[T], argv: Sequence[str], node: str, section: str = '') -> T:
-    """Fill in a dataclass of settings; what comes later wins over what came earlier.
+    """Fill in a dataclass of settings; a later value wins over an earlier one.
 
     Args:
-        cls: Frozen dataclass whose fields were made by `setting`, or are sections.
-        argv: The command line without the program's name.
-        node: The name of its node in parameter files.
-        section: The one whose settings `--NAME VALUE` may leave unnamed.
+        cls: Frozen dataclass; each field is made by `setting` or is a section.
+        argv: Command line without the program's name.
+        node: Name of the program's node in parameter files.
+        section: Section that `--NAME VALUE` need not name.
 
     Raises:
-        ConfigError: A file or argument cannot be read, or a setting is unknown, or of the wrong
+        ConfigError: A file or argument cannot be read, or a setting is unknown or has the wrong
             type or range.
     """
     known = list_settings(cls)
@@ -147,7 +151,7 @@ def read_settings(cls: type[T], argv: Sequence[str], node: str, section: str = '
 def _assignments(
     argv: Sequence[str], node: str, known: Mapping[str, Setting], section: str
 ) -> Iterator[tuple[str, Any, str]]:
-    """Give (name, value, where it stands) in order."""
+    """Give each name and value, with its source, in order."""
     words = iter(argv)
     for word in words:
         option, joined, text = word.partition('=')
@@ -159,7 +163,7 @@ def _assignments(
             path = text if joined else _next(words, word)
             yield from _file(Path(path).expanduser(), node)
         elif word in ('-r', '--remap'):
-            _next(words, word)  # launch gives each node its name by it; it means nothing here
+            _next(words, word)  # launch names nodes with it; only a node needs it
         elif option.startswith('--'):
             name = option[2:].replace('-', '_')
             if f'{section}.{name}' in known:
@@ -168,7 +172,7 @@ def _assignments(
                 mine = [n for n in known if '.' not in n or n.startswith(f'{section}.')]
                 raise ConfigError(f'{option}: {_unknown(name, mine)}')
             text = text if joined else _next(words, word)
-            # As it is, where text is wanted: an instruction may look like anything to YAML.
+            # A text stays as given, because YAML may take an instruction for something else.
             plain = isinstance(known[name].default, str)
             yield name, text if plain else _parse(text, option), option
         else:
@@ -217,7 +221,7 @@ def _is_for(key: str, node: str) -> bool:
 
 
 def _parse(text: str, source: str) -> Any:
-    # Here, so that a program without parameters needs no PyYAML.
+    # Imported here, because a program without parameters does not need PyYAML.
     import yaml
 
     try:
@@ -247,7 +251,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, 1, 0.5)
     if not near:
-        # A setting that was put into the wrong section, or into none.
+        # The setting may be in the wrong section, or in none.
         last = {other.split('.')[-1]: other for other in reversed(names)}
         near = [last[n] for n in difflib.get_close_matches(name.split('.')[-1], last, 1, 0.8)]
     hint = f'did you mean {near[0]}?' if near else f'known: {", ".join(names)}'

@@ -19,7 +19,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
-from trt_openvla_ros import engines
+from trt_openvla_ros.engines import registry
 from trt_openvla_ros.nodes.policy_node import PolicyNode
 from trt_openvla_ros.sim.world import World
 
@@ -191,8 +191,8 @@ def held(graph, monkeypatch):
     """The engine 'held', whose inference lasts until the test opens its gate."""
     HeldVision.reset()
     here = f'{HeldVision.__module__}:{HeldVision.__name__}'
-    monkeypatch.setitem(engines.VISION_ENGINES, 'held', here)
-    monkeypatch.setitem(engines.LANGUAGE_ENGINES, 'held', engines.LANGUAGE_ENGINES['torch'])
+    monkeypatch.setitem(registry.VISION_ENGINES, 'held', here)
+    monkeypatch.setitem(registry.LANGUAGE_ENGINES, 'held', registry.LANGUAGE_ENGINES['torch'])
     yield HeldVision
     # Before the graph goes, which waits for the step that is running.
     HeldVision.reset()

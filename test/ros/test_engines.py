@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import String
 
-from trt_openvla_ros.engines.tensorrt_llm import TensorrtLlm
+from trt_openvla_ros.engines.tensorrt_llm.language import TensorrtLlm
 
 PUT = 'put the spoon on the towel'
 
@@ -83,7 +83,7 @@ def test_engine_that_breaks_after_deactivate_leads_to_unconfigured_too(
     def fail(self, pixel_values):
         raise RuntimeError('CUDA error: an illegal memory access was encountered')
 
-    monkeypatch.setattr('trt_openvla_ros.engines.torch_vision.TorchVision.encode', fail)
+    monkeypatch.setattr('trt_openvla_ros.engines.torch.vision.TorchVision.encode', fail)
     held.gate.set()
 
     probe.wait(lambda: probe.state() == 'unconfigured', 'way out of inactive')

@@ -9,12 +9,14 @@ import pytest
 from rcl_interfaces.msg import ParameterType
 from rclpy.exceptions import ParameterException
 
-from trt_openvla_ros.nodes.parameters import SPECS
+from trt_openvla_ros.nodes.parameters import PolicyParameters
+from trt_openvla_ros.settings import list_settings
 
 PUT = 'put the spoon on the towel'
 
-CHANGEABLE = [name for name, spec in SPECS.items() if not spec.read_only]
-READ_ONLY = [name for name, spec in SPECS.items() if spec.read_only]
+SPECS = list_settings(PolicyParameters)
+CHANGEABLE = [name for name, spec in SPECS.items() if spec.run_time]
+READ_ONLY = [name for name, spec in SPECS.items() if not spec.run_time]
 RANGED = [name for name, spec in SPECS.items() if spec.low is not None]
 CHOICES = [name for name, spec in SPECS.items() if spec.choices]
 TYPES = {
@@ -46,7 +48,7 @@ def test_descriptions_are_served_as_in_the_table(graph):
         assert served.name == name
         assert served.type == TYPES[type(spec.default)]
         assert served.description == spec.description
-        assert served.read_only == spec.read_only
+        assert served.read_only != spec.run_time
         ranges = [*served.integer_range, *served.floating_point_range]
         expected = [] if spec.low is None else [(spec.low, spec.high)]
         assert [(limits.from_value, limits.to_value) for limits in ranges] == expected

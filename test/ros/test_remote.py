@@ -28,7 +28,7 @@ def running(engine='torch', port=0):
     policy = Policy.from_checkpoint(GOLDEN / 'fused', 'other_arm', engine, device='cpu')
     settings = ServerSettings()
     listener = socket.create_server(('127.0.0.1', port))
-    server = uvicorn.Server(uvicorn_config(create_app(lambda: policy, settings, TOKEN), settings))
+    server = uvicorn.Server(uvicorn_config(create_app(policy, settings, TOKEN), settings))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     deadline = time.monotonic() + 30

@@ -71,7 +71,7 @@ def test_publishing_that_raises_is_counted_and_the_next_step_done(graph, golden,
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
     with monkeypatch.context() as patch:
-        patch.setattr('trt_openvla_ros.nodes.policy_node.to_message', lambda image: 1 / 0)
+        patch.setattr('trt_openvla_ros.nodes.outputs.to_message', lambda image: 1 / 0)
         probe.send(golden.image('case20'))
         probe.counted(internal_errors=1)
 
@@ -89,9 +89,9 @@ def test_worker_delivers_nothing_that_was_revoked():
     def step(frame):
         started.set()
         assert release.wait(10)
-        return lambda: deliver(frame)
+        return frame
 
-    worker = Worker(step)
+    worker = Worker(step, deliver, failed=pytest.fail)
     assert not worker.offer('revoked')
     assert started.wait(10)
     assert not worker.offer('waiting')
@@ -109,6 +109,29 @@ def test_worker_delivers_nothing_that_was_revoked():
 def test_worker_ends_its_thread():
     before = threading.active_count()
 
-    Worker(lambda frame: None).close()
+    Worker(lambda frame: None, pytest.fail, pytest.fail).close()
 
     assert threading.active_count() == before
+
+
+def test_what_raises_is_told_and_the_next_frame_worked_on():
+    failures, delivered, done = [], [], threading.Event()
+
+    def deliver(result):
+        delivered.append(result)
+        done.set()
+
+    def failed(error):
+        failures.append(str(error))
+        done.set()
+
+    worker = Worker(lambda frame: 1 / frame, deliver, failed)
+    worker.offer(0)
+    assert done.wait(10)
+    done.clear()
+    worker.offer(2)
+    assert done.wait(10)
+    worker.close()
+
+    assert failures == ['division by zero']
+    assert delivered == [0.5]

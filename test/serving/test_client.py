@@ -29,8 +29,7 @@ def client(server):
 
 def test_every_field_comes_across_as_it_is(client, policy):
     there = client.predict(IMAGE, 'Pick up the cup.', 'other_arm')
-    policy.set_unnorm_key('other_arm')
-    here = policy.predict(IMAGE, 'Pick up the cup.')
+    here = policy.predict(IMAGE, 'Pick up the cup.', 'other_arm')
     for name in ('action', 'normalised_action', 'action_ids', 'generated_ids'):
         value = getattr(there, name)
         np.testing.assert_array_equal(value, getattr(here, name))
@@ -47,7 +46,6 @@ def test_jpeg_is_what_is_sent_unless_told_otherwise(server, policy):
         there = client.predict(IMAGE, 'go')
     from trt_openvla_ros.serving.pictures import read_picture
 
-    policy.set_unnorm_key('toy_arm')
     np.testing.assert_array_equal(
         there.action, policy.predict(read_picture(sent, 10**6), 'go').action
     )

@@ -121,12 +121,12 @@ def test_a_client_that_leaves_takes_its_request_out_of_the_line(server, gate):
         first.send(REQUEST)
         gate.inside.wait(30)
         second.send(REQUEST)
-        wait(lambda: server.line.waiting == 1)
+        wait(lambda: server.queue.waiting == 1)
         pool.submit(second.close)
-        wait(lambda: server.line.waiting == 0)
+        wait(lambda: server.queue.waiting == 0)
         gate.open()
         assert isinstance(first.recv(), bytes)
-    wait(lambda: server.line.inside == 0)
+    wait(lambda: server.queue.inside == 0)
 
 
 def test_when_all_places_are_taken_the_client_may_come_back(serve, gate):

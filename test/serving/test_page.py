@@ -65,10 +65,12 @@ def test_a_person_asks_for_an_action(server, page, tmp_path):
 
 def test_reasoning_is_shown_with_boxes_and_as_text(serve, single, page, monkeypatch, tmp_path):
     single.close = lambda: None
-    tokenizer = single.prompter.tokenizer
-    action = single.tokens.encode(np.linspace(-0.9, 0.9, 7)).tolist()
+    tokenizer = single.spec.prompter.tokenizer
+    action = single.spec.tokens.encode(np.linspace(-0.9, 0.9, 7)).tolist()
     ids = [*tokenizer.encode(TEXT)[1:], tokenizer.empty_piece_id, *action, tokenizer.eos_id]
-    monkeypatch.setattr(single.language, 'generate', lambda *_: Generation(ids, 0, 0.01, 0.02))
+    monkeypatch.setattr(
+        single.engines.language, 'generate', lambda *_: Generation(ids, 0, 0.01, 0.02)
+    )
     with serve(policy=single) as server:
         page.open(server.url)
         page.wait('document.body.dataset.ready === "yes"')

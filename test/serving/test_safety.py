@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from trt_openvla_ros.client import TOKEN_VARIABLE
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.serving import main, settings
+from trt_openvla_ros.serving import main
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
 
 TOKEN = 'a-token-of-this-test'
@@ -88,7 +89,7 @@ def test_a_slow_body_is_not_waited_for(serve):
     with serve(body_timeout=0.2) as server:
         answer = send(server, head(server, 'Content-Length: 100', 'Expect: none'), b'{"image')
         assert answer.startswith(b'HTTP/1.1 408')
-        assert server.line.inside == 0
+        assert server.queue.inside == 0
 
 
 def test_a_small_file_of_a_huge_image_is_refused_before_it_is_decoded(server):
@@ -193,32 +194,46 @@ def test_what_is_no_http_is_refused(server):
     assert send(server, 'HELLO').startswith(b'HTTP/1.1 400')
 
 
+@pytest.fixture
+def environment(monkeypatch):
+    """Set the token of the environment; None sets none."""
+
+    def make(token):
+        monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+        if token is not None:
+            monkeypatch.setenv(TOKEN_VARIABLE, token)
+
+    make(None)
+    return make
+
+
 @pytest.mark.parametrize('host', ['0.0.0.0', '::', '192.168.1.5', 'robot.lab'])
-def test_others_need_a_token_unless_it_is_waived(host):
+def test_others_need_a_token_unless_it_is_waived(environment, host):
     with pytest.raises(ConfigError, match='there is no token; set TRT_OPENVLA_TOKEN'):
-        read_token(ServerSettings(host=host), {})
-    assert read_token(ServerSettings(host=host, allow_no_token=True), {}) is None
-    assert read_token(ServerSettings(host=host), {settings.TOKEN_VARIABLE: TOKEN}) == TOKEN
+        read_token(ServerSettings(host=host))
+    assert read_token(ServerSettings(host=host, allow_no_token=True)) is None
+    environment(TOKEN)
+    assert read_token(ServerSettings(host=host)) == TOKEN
 
 
-def test_the_token_comes_from_the_environment_or_a_file(tmp_path):
+def test_the_token_comes_from_the_environment_or_a_file(environment, tmp_path):
     path = tmp_path / 'token'
     path.write_text(f'{TOKEN}\n')
     told = ServerSettings(token_file=str(path))
-    assert read_token(told, {}) == TOKEN
-    assert (
-        read_token(told, {settings.TOKEN_VARIABLE: 'of-the-environment'}) == 'of-the-environment'
-    )
-    for bad in ('', 'short', 'two words are no token', 'ümlaute-sind-nicht-erlaubt'):
-        with pytest.raises(ConfigError, match='at least 16 printable'):
-            read_token(told, {settings.TOKEN_VARIABLE: bad})
+    assert read_token(told) == TOKEN
     with pytest.raises(ConfigError, match='cannot be read'):
-        read_token(ServerSettings(token_file=str(tmp_path / 'nothing')), {})
+        read_token(ServerSettings(token_file=str(tmp_path / 'nothing')))
+    environment('of-the-environment')
+    assert read_token(told) == 'of-the-environment'
+    for bad in ('', 'short', 'two words are no token', 'ümlaute-sind-nicht-erlaubt'):
+        environment(bad)
+        with pytest.raises(ConfigError, match='at least 16 printable'):
+            read_token(told)
 
 
 @pytest.mark.parametrize('host', ['127.0.0.1', 'localhost', '::1', '127.3.2.1'])
-def test_this_machine_needs_none(host):
-    assert read_token(ServerSettings(host=host), {}) is None
+def test_this_machine_needs_none(environment, host):
+    assert read_token(ServerSettings(host=host)) is None
 
 
 def test_a_port_that_is_taken_is_known_before_loading(server):
@@ -248,7 +263,7 @@ def test_an_unexpected_error_is_told_without_its_traceback(server, policy, monke
     def fail(pixel_values):
         raise ValueError('secret')
 
-    monkeypatch.setattr(policy.vision, 'encode', fail)
+    monkeypatch.setattr(policy.engines.vision, 'encode', fail)
     body = json.dumps(ask(png_of(2, 2, bytes(14)))).encode()
     response = server.http.post('/act', content=body, headers=JSON)
     assert response.status_code == 500

@@ -49,7 +49,7 @@ def test_a_broken_engine_is_an_error_and_unhealthy(
     with serve(policy=policy, engine='tensorrt_llm') as server, Client(server.url) as client:
         client.predict(image, instruction)
         assert server.http.get('/healthz').status_code == 200
-        monkeypatch.setattr(policy.language._runner, 'generate', fail)
+        monkeypatch.setattr(policy.engines.language._runner, 'generate', fail)
         with pytest.raises(EngineError, match='the engine broke; start the server again'):
             client.predict(image, instruction)
         health = server.http.get('/healthz')

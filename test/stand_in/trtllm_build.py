@@ -13,9 +13,8 @@ import os
 from pathlib import Path
 import sys
 
-CONTRACT = json.loads(
-    (Path(__file__).parents[1] / 'data' / 'trtllm_contract.json').read_text(encoding='utf-8')
-)
+_ENGINE = Path(__file__).parents[2] / 'trt_openvla_ros' / 'engines' / 'tensorrt_llm'
+CONTRACT = json.loads((_ENGINE / 'trtllm_contract.json').read_text(encoding='utf-8'))
 
 
 def make_parser(release: str) -> argparse.ArgumentParser:

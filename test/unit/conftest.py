@@ -2,7 +2,7 @@ from importlib import import_module
 
 import pytest
 
-from trt_openvla_ros import layout
+from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
 from trt_openvla_ros.pipeline.command import run
 
 
@@ -37,7 +37,7 @@ def opened(runtime, engine_artifact):
     """Open the engine of a golden checkpoint by one of the two runners."""
 
     def make(runner='ModelRunnerCpp', release='1.2.1', **settings):
-        place = str(engine_artifact('fused', release) / layout.LANGUAGE_ENGINE)
+        place = str(engine_artifact('fused', release) / LANGUAGE_ENGINE)
         return getattr(runtime(release), runner).from_dir(place, **settings)
 
     return make

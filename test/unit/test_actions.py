@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from trt_openvla_ros.actions import ActionStatistics, ActionTokens
+from trt_openvla_ros.checkpoints.statistics import read_statistics
 from trt_openvla_ros.errors import ConfigError, OutputError
+from trt_openvla_ros.policy.actions import ActionTokens
 
 LLAMA = ActionTokens(32000)
 
@@ -42,7 +43,7 @@ def test_unnormalise_bridge_centre_and_open_gripper():
     q99 = [0.028309678435325586, 0.040855254605412394, 0.040161586627364146]
     q99 += [0.08192047759890528, 0.07792850524187081, 0.20382574498653397, 1.0]
     entry = {'action': {'q01': q01, 'q99': q99, 'mask': [True] * 6 + [False]}}
-    statistics = ActionStatistics.from_norm_stats(entry, 'bridge_orig')
+    statistics = read_statistics(entry, 'bridge_orig')
     action = statistics.unnormalise(LLAMA.decode(np.array([31872] * 6 + [31744])))
     centre = (np.array(q01) + np.array(q99))[:6] / 2
     np.testing.assert_allclose(action[:6], centre, rtol=0, atol=1e-15)
@@ -50,7 +51,7 @@ def test_unnormalise_bridge_centre_and_open_gripper():
 
 
 def test_statistics_without_mask_scale_every_dimension():
-    statistics = ActionStatistics.from_norm_stats({'action': {'q01': [0.0], 'q99': [4.0]}}, 'x')
+    statistics = read_statistics({'action': {'q01': [0.0], 'q99': [4.0]}}, 'x')
     assert statistics.unnormalise(np.array([0.5]))[0] == 3.0
 
 
@@ -66,4 +67,4 @@ def test_statistics_without_mask_scale_every_dimension():
 )
 def test_statistics_that_cannot_be_used_are_named(entry, reason):
     with pytest.raises(ConfigError, match=rf"'toy'.*{reason}"):
-        ActionStatistics.from_norm_stats(entry, 'toy')
+        read_statistics(entry, 'toy')

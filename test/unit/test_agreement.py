@@ -1,11 +1,13 @@
-"""What tools/agreement.py and tools/scenes.py count."""
+"""What evaluation counts, and where it finds the checkpoints that come with the package."""
 
-from agreement import agreement
 import numpy as np
-from scenes import Attempt, attempts, difference, success, tasks
+import pytest
 
-from trt_openvla_ros.errors import OutputError
-from trt_openvla_ros.pipeline.comparison import Answer
+from trt_openvla_ros.errors import ConfigError, OutputError
+from trt_openvla_ros.evaluation.agreement import agreement
+from trt_openvla_ros.evaluation.models import shipped_model
+from trt_openvla_ros.evaluation.scenes import Attempt, attempts, difference, success, tasks
+from trt_openvla_ros.pipeline.verify.comparison import Answer
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import parse
 from trt_openvla_ros.sim.world import MAX_STEPS, World
@@ -65,7 +67,7 @@ class Expert:
 
 def test_scenes_are_attempted_until_they_are_reached(monkeypatch):
     world = World()
-    monkeypatch.setattr('scenes.World', lambda: world)
+    monkeypatch.setattr('trt_openvla_ros.evaluation.scenes.World', lambda: world)
     asked = tasks(3)
     assert [parse(text).kind for _, text in asked] == ['reach', 'push', 'pick']
     assert asked == tasks(3)
@@ -82,3 +84,25 @@ def test_answer_that_is_no_action_ends_an_attempt():
     (stuck,) = attempts(Silent(), tasks(1), 'silent')
     assert stuck.stuck
     assert not stuck.reached
+
+
+def test_shipped_model_is_found_without_ros(monkeypatch, tmp_path):
+    monkeypatch.delenv('AMENT_PREFIX_PATH', raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r'tiny_openvla is neither installed.*--checkpoint'):
+        shipped_model('tiny_openvla')
+    (tmp_path / 'models' / 'tiny_openvla').mkdir(parents=True)
+    assert shipped_model('tiny_openvla').samefile(tmp_path / 'models' / 'tiny_openvla')
+
+
+def test_shipped_model_of_an_installation_wins(monkeypatch, tmp_path):
+    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / 'trt_openvla_ros').touch()
+    installed = tmp_path / 'share' / 'trt_openvla_ros' / 'models' / 'tiny_openvla'
+    installed.mkdir(parents=True)
+    (tmp_path / 'models' / 'tiny_openvla').mkdir(parents=True)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip('ament_index_python')
+    assert shipped_model('tiny_openvla') == installed

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from random_checkpoint import write_random_checkpoint
 
-from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.checkpoints.artifact import LLM_BACKBONE, MANIFEST, TRTLLM_CHECKPOINT, VISION
+from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.layout import LLM_BACKBONE, MANIFEST, TRTLLM_CHECKPOINT, VISION
 from trt_openvla_ros.policy import Policy
 
 # A width that AWQ can share scales in.
@@ -33,9 +33,11 @@ def images():
 
 def answers(path, images, dtype=None):
     policy = Policy.from_checkpoint(path, device='cpu', dtype=dtype)
-    _, ids = policy.prompter('pick up the cup')
+    _, ids = policy.spec.prompter('pick up the cup')
     return policy, [
-        policy.language.first_logits(ids, policy.vision.encode(policy.processor(image)))
+        policy.engines.language.first_logits(
+            ids, policy.engines.vision.encode(policy.spec.processor(image))
+        )
         for image in images
     ]
 
@@ -44,8 +46,8 @@ def test_bf16_artifact_is_the_checkpoint(checkpoint, images, tmp_path):
     artifact = write_artifact(checkpoint, tmp_path / 'artifact', 'bf16')
     policy, actual = answers(artifact, images)
     original, expected = answers(checkpoint.path, images)
-    assert policy.checkpoint.trtllm_path == artifact / TRTLLM_CHECKPOINT
-    assert original.checkpoint.trtllm_path is None
+    assert policy.spec.checkpoint.artifact.trtllm_checkpoint == artifact / TRTLLM_CHECKPOINT
+    assert original.spec.checkpoint.artifact is None
     np.testing.assert_array_equal(actual, expected)
     for image in images:
         ours, theirs = (p.predict(image, 'pick up the cup') for p in (policy, original))

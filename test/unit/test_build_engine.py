@@ -11,16 +11,16 @@ from modelopt_reference import write_artifact
 import pytest
 from random_checkpoint import write_random_checkpoint
 
-from trt_openvla_ros.checkpoint import Checkpoint
-from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
-from trt_openvla_ros.layout import (
+from trt_openvla_ros.checkpoints.artifact import (
     LANGUAGE_ENGINE,
     MANIFEST,
     TRTLLM_CHECKPOINT,
     VISION_ENGINE,
     VISION_ONNX,
 )
-from trt_openvla_ros.pipeline import build_engine
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
+from trt_openvla_ros.pipeline.build_engine import stage as build_engine
 from trt_openvla_ros.pipeline.command import run
 
 HOPPER = {'name': 'NVIDIA H100 80GB HBM3', 'capability': '9.0', 'memory': 85_000_000_000}

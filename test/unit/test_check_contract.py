@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from trt_openvla_ros.pipeline import check_contract
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
+from trt_openvla_ros.engines.tensorrt_llm import check_contract
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
 from trt_openvla_ros.policy import Policy
 
 ROOT = Path(__file__).parents[2]
@@ -177,10 +177,13 @@ def test_what_the_engine_gives_is_what_the_contract_calls(
 
 def test_what_is_called_is_in_the_sources_and_the_rest_is_not():
     engines = ROOT / 'trt_openvla_ros' / 'engines'
-    building = engines.parent / 'pipeline' / 'vision_engine.py'
+    files = {
+        'tensorrt': ('build', 'vision'),
+        'tensorrt_llm': ('config', 'language', 'runner', 'steering'),
+    }
     text = {
-        'tensorrt': (engines / 'tensorrt.py').read_text() + building.read_text(),
-        'tensorrt_llm': ''.join(path.read_text() for path in engines.glob('*t*rt*llm*.py')),
+        part: ''.join((engines / part / f'{stem}.py').read_text() for stem in stems)
+        for part, stems in files.items()
     }
     for part, source in text.items():
         facts = CONTRACT.data[part]

@@ -7,7 +7,8 @@ import pytest
 from random_checkpoint import write_random_checkpoint
 import torch
 
-from trt_openvla_ros.checkpoint import _HUB_FILES, Checkpoint, VISION_BACKBONES
+from trt_openvla_ros.checkpoints.released import _HUB_FILES, Checkpoint
+from trt_openvla_ros.checkpoints.vision import VISION_BACKBONES
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.policy import Policy
 
@@ -59,7 +60,7 @@ def test_dataset_statistics_win_over_config(copy):
     own = {'my_robot': {'action': {'q01': [0.0] * 7, 'q99': [2.0] * 7}}}
     (path / 'dataset_statistics.json').write_text(json.dumps(own))
     assert list(Checkpoint.open(path).norm_stats) == ['my_robot']
-    assert Policy.from_checkpoint(path, device='cpu').unnorm_key == 'my_robot'
+    assert Policy.from_checkpoint(path, device='cpu').description.unnorm_key == 'my_robot'
 
 
 def test_sharded_weights_are_the_same_weights(tmp_path):

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / 'docker' / 'Dockerfile').read_text()
@@ -53,8 +53,9 @@ def test_what_is_copied_is_there_and_not_ignored():
     subprocess.run(['bash', '-n', entrypoint], check=True)
 
 
-def test_readme_reaches_a_launch_in_five_commands():
-    section = (ROOT / 'README.md').read_text().split('\n## On the robot\n')[1].split('\n## ')[0]
+def test_the_page_of_the_pipeline_reaches_a_launch_in_five_commands():
+    page = (ROOT / 'docs' / 'pipeline.md').read_text()
+    section = page.split('\n## On the robot\n')[1].split('\n## ')[0]
     (block,) = re.findall(r'```bash\n(.*?)```', section, re.DOTALL)
     commands = block.replace('\\\n', '').splitlines()
     assert len(commands) == 5

@@ -30,23 +30,23 @@ def test_every_stage_gives_the_reference_numbers(request, arrays, name, case):
     image = arrays[f'{key[:5]}0_image']
     instruction = case['prompt'].split('take to ')[1].split('?')[0]
 
-    prompt, ids = policy.prompter(instruction)
+    prompt, ids = policy.spec.prompter(instruction)
     assert prompt == case['prompt']
     assert ids == case['input_ids']
-    pixels = policy.processor(image)
+    pixels = policy.spec.processor(image)
     expected = arrays[f'{key[:5]}0_pixel_values'].reshape(pixels.shape)
     np.testing.assert_array_equal(pixels, expected)
-    features = policy.vision.patch_features(pixels).numpy()
+    features = policy.engines.vision.patch_features(pixels).numpy()
     expected = arrays[f'{key}_patch_features'].reshape(features.shape)
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4)
-    embeddings = policy.vision.encode(pixels)
+    embeddings = policy.engines.vision.encode(pixels)
     expected = arrays[f'{key}_image_embeddings'].reshape(embeddings.shape)
     np.testing.assert_allclose(embeddings.numpy(), expected, rtol=0, atol=1e-4)
-    logits = policy.language.first_logits(ids, embeddings)
+    logits = policy.engines.language.first_logits(ids, embeddings)
     expected = arrays[f'{key}_last_logits'].reshape(logits.shape)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)
     free = Decoding(max_new_tokens=len(case['generated_ids']), eos_id=2)
-    assert policy.language.generate(ids, embeddings, free).ids == case['generated_ids']
+    assert policy.engines.language.generate(ids, embeddings, free).ids == case['generated_ids']
 
 
 @pytest.mark.parametrize(('name', 'case'), [p for p in CASES if p.values[0] == 'fused'])
@@ -54,11 +54,7 @@ def test_every_stage_gives_the_reference_numbers(request, arrays, name, case):
 def test_action_is_the_reference_action(fused, arrays, name, case, unnorm_key):
     image = arrays[name][f'{case["case"][:5]}0_image']
     instruction = case['prompt'].split('take to ')[1].split('?')[0]
-    fused.set_unnorm_key(unnorm_key)
-    try:
-        prediction = fused.predict(image, instruction)
-    finally:
-        fused.set_unnorm_key('toy_arm')
+    prediction = fused.predict(image, instruction, unnorm_key)
     np.testing.assert_allclose(prediction.action, case[unnorm_key], rtol=0, atol=1e-12)
     assert prediction.generated_ids.tolist() == case['generated_ids']
     assert prediction.unnorm_key == unnorm_key

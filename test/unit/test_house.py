@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'trt_openvla_ros'
 # Rooms from the roof down: each may import what stands in later rows, and within its own room.
 ROWS = [
+    {'evaluation'},
     {'nodes', 'serving', 'training', 'pipeline'},
-    {'opening'},
-    {'policy', 'remote', 'sim'},
-    {'engines', 'client', 'prompt', 'images', 'camera', 'reasoning', 'actions'},
-    {'contracts', 'checkpoint', 'layout', 'errors', 'settings'},
+    {'policy', 'sim'},
+    {'engines'},
+    {'checkpoints'},
+    {'pictures', 'client', 'codec', 'contracts', 'settings', 'errors', 'version'},
 ]
 ROS = {
     'builtin_interfaces',
@@ -63,8 +64,61 @@ def test_imports_go_down(path):
             assert parts[1] in allowed, f'{room} imports {name}'
         if room != 'nodes':
             assert parts[0] not in ROS, f'{room} imports {name}'
-        if room not in {'nodes', 'training', 'pipeline', 'engines', 'checkpoint'}:
+        if room not in {'evaluation', 'training', 'pipeline', 'engines', 'checkpoints'}:
             assert parts[0] not in {'torch', 'timm', 'transformers'}, f'{room} imports {name}'
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def test_nothing_imports_in_a_circle():
+    # Imports inside functions and for type checkers count: they too make two files one.
+    modules = {module_of(path): path for path in MODULES}
+    imports = {
+        name: {
+            found if found in modules else found.rpartition('.')[0] for found in imports_of(path)
+        }
+        & (modules.keys() - {name})
+        for name, path in modules.items()
+    }
+    while free := [name for name, below in imports.items() if not below & imports.keys()]:
+        for name in free:
+            del imports[name]
+    assert imports == {}, f'in a circle, or above one: {sorted(imports)}'
+
+
+# A key or tensor of a format, and the file that has it; a new one touches that file alone.
+@pytest.mark.parametrize(
+    ('text', 'owner'),
+    [
+        ('featurizer', 'checkpoints/vision.py'),
+        ('scale_factor', 'checkpoints/vision.py'),
+        ('timm_model_kwargs', 'checkpoints/vision.py'),
+        ('vision_backbone.', 'checkpoints/vision.py'),
+        ('self_attn.q_proj', 'checkpoints/llama.py'),
+        ('mlp.fc', 'checkpoints/llama.py'),
+        ('weights_scaling_factor', 'checkpoints/trtllm.py'),
+        ('W4A16_AWQ', 'checkpoints/trtllm.py'),
+        ('rank0.safetensors', 'checkpoints/trtllm.py'),
+        ('tvf_normalize_params', 'checkpoints/preprocessor.py'),
+        ('tokenizer_config.json', 'checkpoints/tokenizer.py'),
+        ('manifest.json', 'checkpoints/artifact.py'),
+        ('dataset_statistics.json', 'checkpoints/released.py'),
+    ],
+)
+def test_names_of_formats_are_in_the_room_of_checkpoints(text, owner):
+    having = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and len(node.value.split()) == 1  # prose may name it
+        and text in node.value
+    }
+    assert having == {owner}
 
 
 def test_policy_needs_no_ros_and_no_backend_before_one_is_asked_for():
@@ -81,7 +135,7 @@ def test_policy_needs_no_ros_and_no_backend_before_one_is_asked_for():
     'path',
     [
         p
-        for d in ('trt_openvla_ros', 'test', 'tools', 'launch')
+        for d in ('trt_openvla_ros', 'test', 'benchmarks', 'docs', 'launch')
         for p in sorted((ROOT / d).rglob('*.py'))
     ],
     ids=lambda p: p.name,

@@ -9,7 +9,7 @@ import torch
 import torchvision.transforms.functional as TVF  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.errors import ConfigError, InputError
-from trt_openvla_ros.images import ImageProcessor
+from trt_openvla_ros.policy.images import ImageProcessor
 
 SIZES = [
     (480, 640),

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trt_openvla_ros.engines import linears
-from trt_openvla_ros.engines.linears import (
+from trt_openvla_ros.engines.torch import linears
+from trt_openvla_ros.engines.torch.linears import (
     Dense,
     Fp8,
     SideBySide,

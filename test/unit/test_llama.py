@@ -8,9 +8,9 @@ from reference import llama, with_image
 import torch
 import transformers
 
-from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.engines.base import Decoding
-from trt_openvla_ros.engines.torch_language import TorchLanguage
+from trt_openvla_ros.engines.torch.language import TorchLanguage
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError
 
 VARIANTS = {
@@ -81,16 +81,16 @@ def test_prefill_and_cached_decode_equal_full_recompute(pair, embeddings):
 
 def test_constrained_ids_stay_inside_and_the_others_are_counted(tmp_path, embeddings):
     engine = load(write_random_checkpoint(tmp_path))
-    actions = (31744, 31872)  # half of what the model wants to write
+    actions = first, end = 31744, 31808  # some of what the model wants to write
     free = engine.generate(IDS, embeddings, Decoding(7, 2, actions, 7, constrain=False))
-    assert free.out_of_range == sum(not 31744 <= i < 31872 for i in free.ids)
+    assert free.out_of_range == sum(not first <= i < end for i in free.ids)
     assert 0 < free.out_of_range < 7
     bound = engine.generate(IDS, embeddings, Decoding(7, 2, actions, 7))
-    assert all(31744 <= token < 31872 for token in bound.ids)
+    assert all(first <= token < end for token in bound.ids)
     # Forced ids lead elsewhere, so count against the full logits along the same path.
     logits = engine.prefill([*IDS, *bound.ids[:-1]], embeddings, every=True)[-7:]
     wanted = logits.argmax(dim=-1).tolist()
-    assert bound.out_of_range == sum(not 31744 <= token < 31872 for token in wanted)
+    assert bound.out_of_range == sum(not first <= token < end for token in wanted)
 
 
 def test_free_text_before_an_action_is_not_constrained(tmp_path, embeddings):

@@ -53,15 +53,15 @@ def test_libraries_compute_the_same_from_it(policies, world, name):
     world.reset(FIRST_TEST_SEED)
     image = world.image()
     prediction = policy.predict(image, 'pick up the yellow ball')
-    pixels = torch.from_numpy(policy.processor(image))
-    model = llama(policy.checkpoint)
-    _, ids = policy.prompter('pick up the yellow ball')
-    inputs = with_image(model, ids, image_embeddings(policy.checkpoint, pixels))
+    pixels = torch.from_numpy(policy.spec.processor(image))
+    model = llama(policy.spec.checkpoint)
+    _, ids = policy.spec.prompter('pick up the yellow ball')
+    inputs = with_image(model, ids, image_embeddings(policy.spec.checkpoint, pixels))
     answer = model.generate(inputs_embeds=inputs, max_new_tokens=400, do_sample=False)[0].tolist()
-    answer = answer[: answer.index(policy.prompter.tokenizer.eos_id)]
+    answer = answer[: answer.index(policy.spec.prompter.tokenizer.eos_id)]
     assert answer[-7:] == prediction.action_ids.tolist()
     if prediction.reasoning:
-        text = policy.prompter.tokenizer.decode(answer[:-7]).strip()
+        text = policy.spec.prompter.tokenizer.decode(answer[:-7]).strip()
         assert text.removesuffix('ACTION:').strip() == prediction.reasoning
 
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from trt_openvla_ros.checkpoints.artifact import Manifest
 from trt_openvla_ros.errors import ArtifactError
-from trt_openvla_ros.layout import failed_verification, read_manifest
 from trt_openvla_ros.pipeline.artifact import Artifact
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_stage_is_written_recorded_and_skipped(stage, path):
     assert stage.make(path, level=3) == {'ran': 1, 'shape': [1, 2]}
     assert files(path) == ['manifest.json', 'note', 'sub/copy']
     assert stage.make(path, level=3)['ran'] == 1
-    record = read_manifest(path)['stages']['first']
+    record = Manifest.read(path).stages['first']
     assert record['settings'] == {'level': 3}
     assert len(record['inputs']['source']) == 64
     assert set(record['outputs']) == {'note', 'sub/copy'}
@@ -251,8 +251,8 @@ def test_checkpoint_is_not_written_into(path, tmp_path):
 
 
 def test_verdict_is_read_by_whoever_loads(path):
-    assert failed_verification(path) == ''
+    assert Manifest.read(path) is None
     path.mkdir()
     record = {'verify': {'facts': {'failures': ['x is off', 'y is off']}}}
     (path / 'manifest.json').write_text(json.dumps({'stages': record}))
-    assert failed_verification(path) == 'x is off; y is off'
+    assert Manifest.read(path).failures == 'x is off; y is off'

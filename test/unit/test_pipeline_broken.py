@@ -7,8 +7,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
-from trt_openvla_ros.pipeline.capacity import check_memory
 from trt_openvla_ros.pipeline.command import run
+from trt_openvla_ros.pipeline.machine import check_memory
 
 
 def save_backbone(checkpoint, artifact, *words):

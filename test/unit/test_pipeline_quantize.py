@@ -10,14 +10,14 @@ from random_checkpoint import write_random_checkpoint
 from safetensors.torch import load_file, save_file
 import torch
 
-from trt_openvla_ros.checkpoint import Checkpoint
-from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+from trt_openvla_ros.checkpoints.artifact import Manifest, TRTLLM_CHECKPOINT
+from trt_openvla_ros.checkpoints.llama import trtllm_names
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.errors import ArtifactError, ConfigError
-from trt_openvla_ros.layout import read_manifest, TRTLLM_CHECKPOINT
-from trt_openvla_ros.pipeline import calibration, modelopt_export
 from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings
-from trt_openvla_ros.pipeline.trtllm_export import trtllm_names
+from trt_openvla_ros.pipeline.quantize import calibration, modelopt_export
 
 # A width that AWQ can share 128 scales in.
 LLM = {
@@ -187,11 +187,11 @@ def test_every_format_is_read_by_the_engine(quantised, qformat, algorithm):
 def test_stage_is_skipped_and_runs_again_with_other_frames(source, quantised, folder, tmp_path):
     artifact, facts = quantised('fp8')
     words = ['--frames', '4', '--qformat', 'fp8']
-    started = read_manifest(artifact)['stages']['quantize']['started']
+    started = Manifest.read(artifact).stages['quantize']['started']
     moved = tmp_path / 'moved'
     shutil.copytree(folder, moved)
     assert quantize(source, artifact, '--folder', str(moved), *words) == facts
-    assert read_manifest(artifact)['stages']['quantize']['started'] == started
+    assert Manifest.read(artifact).stages['quantize']['started'] == started
     (moved / '3.txt').write_text('push it')
     again = quantize(source, artifact, '--folder', str(moved), *words)
     assert again['calibrated_on'] == str(moved)
@@ -227,9 +227,10 @@ def test_model_is_calibrated_on_image_prompt_and_its_answer(source, split, folde
     frames = collect_frames(FrameSettings(str(folder), 2), 'quantize', 0)
     assert [frame.instruction for frame in frames] == ['push block 0', 'pick up block 5']
     cpu = torch.device('cpu')
-    images = calibration.encode_images(checkpoint, frames, cpu, torch.float32)
+    spec = calibration.read_spec(checkpoint, '')
+    images = calibration.encode_images(spec, frames, cpu, torch.float32)
     model = modelopt_export.load_backbone(split / 'LLM_backbone', cpu)
-    prompter = calibration.prompter_of(checkpoint, '')
+    prompter = spec.prompter
     inputs = calibration.calibration_inputs(model, prompter, frames, images, answer_tokens=64)
     table = model.get_input_embeddings().weight
     for entry, frame, image in zip(inputs, frames, images, strict=True):

@@ -12,11 +12,18 @@ from safetensors.torch import load_file, save_file
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.checkpoints.artifact import (
+    LLM_BACKBONE,
+    Manifest,
+    PROJECTOR,
+    VISION,
+    VISION_ONNX,
+)
+from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.errors import ArtifactError
-from trt_openvla_ros.layout import LLM_BACKBONE, PROJECTOR, read_manifest, VISION, VISION_ONNX
-from trt_openvla_ros.pipeline import reopening, vision_onnx
+from trt_openvla_ros.pipeline import onnx_graph
 from trt_openvla_ros.pipeline.command import run
+from trt_openvla_ros.pipeline.save_backbone import reload_check, vision_onnx
 from trt_openvla_ros.policy import Policy
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +46,11 @@ def test_golden_numbers_come_out_of_every_part(golden_dir, split_artifact, name)
     arrays = np.load(golden_dir / name / 'golden.npz')
     model = AutoModelForCausalLM.from_pretrained(artifact / LLM_BACKBONE, torch_dtype='float32')
     tokenizer = AutoTokenizer.from_pretrained(artifact / LLM_BACKBONE)
-    session = vision_onnx.open_session(artifact / VISION_ONNX)
+    session = onnx_graph.open_session(artifact / VISION_ONNX)
     for case in cases:
         key = case['case']
         pixels = arrays[f'{key[:5]}0_pixel_values'][0]
-        seen = vision_onnx.encode_onnx(session, pixels)
+        seen = onnx_graph.encode_onnx(session, pixels)
         wanted = arrays[f'{key}_image_embeddings'][0]
         np.testing.assert_allclose(seen, wanted, rtol=0, atol=1e-4)
         ids = case['input_ids']
@@ -89,7 +96,7 @@ def test_artifact_is_a_checkpoint(split_artifact, golden_dir):
 
 
 def test_facts_tell_what_was_compared(split_artifact):
-    facts = read_manifest(split_artifact('fused'))['stages']['save_backbone']['facts']
+    facts = Manifest.read(split_artifact('fused')).facts('save_backbone')
     assert facts['dtype'] == 'bfloat16'
     assert facts['test_load']['layers_compared'] == facts['test_load']['layers'] == 3
     assert facts['test_load']['logits_relative_error'] < 1e-4
@@ -128,10 +135,10 @@ def test_shards_stay_shards(tmp_path):
 
 def test_as_many_layers_as_fit_are_compared(golden_dir, split_artifact):
     checkpoint = Checkpoint.open(golden_dir / 'fused')
-    reopened = Checkpoint.open(split_artifact('fused'))
+    reloaded = Checkpoint.open(split_artifact('fused'))
     embedding = 2 * 4 * 32064 * 32
     layer = 4 * (4 * 32 * 32 + 3 * 32 * 88 + 2 * 32)
-    facts = reopening.compare_reopened(checkpoint, reopened, embedding + 2 * layer + 4 * 32)
+    facts = reload_check.compare_reloaded(checkpoint, reloaded, embedding + 2 * layer + 4 * 32)
     assert facts['layers_compared'] == 2
 
 
@@ -144,12 +151,12 @@ def test_wrong_weights_do_not_pass_the_load_test(golden_dir, split_artifact, tmp
     weights['model.layers.1.mlp.up_proj.weight'] *= 1.05
     save_file(weights, file)
     with pytest.raises(ArtifactError, match=r'test_load: the logits of LLM_backbone are 0\.'):
-        reopening.compare_reopened(checkpoint, Checkpoint.open(artifact), 10**9)
+        reload_check.compare_reloaded(checkpoint, Checkpoint.open(artifact), 10**9)
     weights = load_file(artifact / VISION)
     weights['vision_backbone.featurizer.pos_embed'][0, 0, 0] += 1
     save_file(weights, artifact / VISION)
     with pytest.raises(ArtifactError, match='test_load: the vision weights'):
-        reopening.compare_reopened(checkpoint, Checkpoint.open(artifact), 10**9)
+        reload_check.compare_reloaded(checkpoint, Checkpoint.open(artifact), 10**9)
 
 
 def test_tokenizer_config_runs_no_code_and_adds_bos(golden_dir, tmp_path):

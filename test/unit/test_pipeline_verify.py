@@ -6,22 +6,19 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 from PIL import Image
 import pytest
 from safetensors.torch import load_file, save_file
 
+from trt_openvla_ros.checkpoints.artifact import Manifest, TRTLLM_CHECKPOINT, VERIFICATION
 from trt_openvla_ros.errors import ArtifactError, ConfigError, OutputError
-from trt_openvla_ros.layout import (
-    failed_verification,
-    read_manifest,
-    TRTLLM_CHECKPOINT,
-    VERIFICATION,
-)
 from trt_openvla_ros.pipeline.command import COMMANDS, run
-from trt_openvla_ros.pipeline.comparison import Answer, compare
-from trt_openvla_ros.pipeline.verify import judge, Settings
+from trt_openvla_ros.pipeline.verify import candidates
+from trt_openvla_ros.pipeline.verify.comparison import Answer, compare
+from trt_openvla_ros.pipeline.verify.stage import judge, Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +69,7 @@ def test_what_is_the_same_passes_and_is_recorded(golden_dir, artifact, folder):
         assert measured['logits_error'] < 1e-3
     assert facts['engines']['torch on trtllm_checkpoint']['logits_error'] == 0
     assert facts['failures'] == facts['not_compared'] == []
-    assert failed_verification(artifact) == ''
+    assert Manifest.read(artifact).failures == ''
     frames = json.loads((artifact / VERIFICATION).read_text())['frames']
     golden = json.loads((golden_dir / 'fused' / 'golden.json').read_text())
     assert frames['case00.png']['original']['ids'] == golden[0]['generated_ids']
@@ -89,15 +86,15 @@ def test_what_is_too_far_fails_is_recorded_and_fails_again(golden_dir, artifact,
     for _ in range(2):  # the second time from the record
         with pytest.raises(ArtifactError, match=r'torch on trtllm_checkpoint: .* The policy node'):
             verify(golden_dir, artifact, folder)
-    assert 'torch on trtllm_checkpoint: logits are off by' in failed_verification(artifact)
-    facts = read_manifest(artifact)['stages']['verify']['facts']
+    assert 'torch on trtllm_checkpoint: logits are off by' in Manifest.read(artifact).failures
+    facts = Manifest.read(artifact).facts('verify')
     assert not facts['engines']['torch on trtllm_checkpoint']['passed']
     assert facts['engines']['onnx vision']['passed']
     # Thresholds are the user's.
     allowed = ('--max-logits-error', '9', '--min-token-agreement', '0')
     allowed += ('--max-translation-error', '1', '--max-rotation-error', '3')
     verify(golden_dir, artifact, folder, *allowed, '--max-gripper-error', '9')
-    assert failed_verification(artifact) == ''
+    assert Manifest.read(artifact).failures == ''
 
 
 def test_engines_are_compared_where_they_can_be_run(
@@ -124,6 +121,20 @@ def test_engines_are_compared_where_they_can_be_run(
         f'vision.engine was not compared: tensorrt {way_out}',
     ]
     assert set(elsewhere['engines']) == {'torch on trtllm_checkpoint', 'onnx vision'}
+
+
+def test_one_candidate_at_a_time_is_in_memory(golden_dir, artifact, folder, monkeypatch):
+    loaded, load = [], candidates.load_engines
+
+    def load_alone(*arguments):
+        assert all(engine() is None for engine in loaded)
+        engines = load(*arguments)
+        loaded.extend(map(weakref.ref, engines))
+        return engines
+
+    monkeypatch.setattr(candidates, 'load_engines', load_alone)
+    verify(golden_dir, artifact, folder)
+    assert len(loaded) == 2 * 3  # the original's, and those of two candidates
 
 
 def answer(ids, action, scale=1.0):
@@ -209,7 +220,7 @@ def test_tiny_pipeline_runs_whole_and_then_skips(tmp_path):
     done = execute(*command)
     assert done.returncode == 0, done.stderr
     assert 'left out, as `stages` says: build_engine' in done.stderr
-    stages = read_manifest(tmp_path / 'an artifact')['stages']
+    stages = Manifest.read(tmp_path / 'an artifact').stages
     assert set(stages) == {'save_backbone', 'quantize', 'verify'}
     assert stages['quantize']['facts']['quantization']['quant_algo'] == 'FP8'
     again = execute(*command)

@@ -32,8 +32,8 @@ def test_a_key_is_needed_where_there_are_several(golden_dir):
 
 def test_a_refused_key_changes_nothing(fused):
     with pytest.raises(ConfigError):
-        fused.set_unnorm_key('nobody')
-    assert fused.unnorm_key == 'toy_arm'
+        fused.predict(IMAGE, 'pick up the cup', 'nobody')
+    assert fused.predict(IMAGE, 'pick up the cup').unnorm_key == 'toy_arm'
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_constrained_action_says_that_the_model_wanted_text(edited_checkpoint):
         edited_checkpoint('fused', prefer_text), 'toy_arm', device='cpu'
     )
     prediction = policy.predict(IMAGE, 'pick up the cup')
-    assert policy.tokens.contains(prediction.action_ids).all()
+    assert policy.spec.tokens.contains(prediction.action_ids).all()
     assert prediction.out_of_range > 0
 
 
@@ -85,12 +85,12 @@ def test_reasoning_that_never_reaches_an_action_is_an_error(single):
 
 
 def test_reasoning_and_action_are_told_apart(single, monkeypatch):
-    tokenizer = single.prompter.tokenizer
+    tokenizer = single.spec.prompter.tokenizer
     text = ' move it. PLAN: reach MOVE: move left ACTION:'
-    action = single.tokens.encode(np.linspace(-0.9, 0.9, 7)).tolist()
+    action = single.spec.tokens.encode(np.linspace(-0.9, 0.9, 7)).tolist()
     ids = [*tokenizer.encode(text)[1:], tokenizer.empty_piece_id, *action, tokenizer.eos_id]
     monkeypatch.setattr(
-        single.language, 'generate', lambda *arguments: Generation(ids, 0, 0.0, 0.0)
+        single.engines.language, 'generate', lambda *arguments: Generation(ids, 0, 0.0, 0.0)
     )
     prediction = single.predict(IMAGE, 'pick up the cup')
     assert prediction.reasoning_fields == {
@@ -157,7 +157,7 @@ def test_a_gpu_that_is_full_while_loading_is_a_sentence(golden_dir, monkeypatch)
     def fail(*arguments):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 13.00 GiB')
 
-    monkeypatch.setattr('trt_openvla_ros.engines.torch_language.TorchLanguage.__init__', fail)
+    monkeypatch.setattr('trt_openvla_ros.engines.torch.language.TorchLanguage.__init__', fail)
     with pytest.raises(EngineError, match=r'CUDA out of memory.*load the policy again'):
         Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cpu')
 

@@ -3,13 +3,13 @@ import shutil
 
 import pytest
 
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.errors import ConfigError, InputError
-from trt_openvla_ros.prompt import (
+from trt_openvla_ros.policy.prompt import (
     normalise_instruction,
     prompt_style_of,
     PROMPT_STYLES,
     Prompter,
-    Tokenizer,
 )
 
 # Of the released tokenizer of openvla-7b; only with --tokenizer-dir, because it is not free.
@@ -72,7 +72,7 @@ def test_normalise_instruction(raw, expected):
 @pytest.mark.parametrize('wrong', [None, b'pick', 7])
 def test_what_is_no_text_is_refused(fused, wrong):
     with pytest.raises(InputError, match=type(wrong).__name__):
-        fused.prompter(wrong)
+        fused.spec.prompter(wrong)
 
 
 def test_prompts_of_every_style(single):
@@ -86,7 +86,7 @@ def test_prompts_of_every_style(single):
         'vicuna': f'{system} USER: {question} ASSISTANT: TASK:',
         'vicuna_v01': f'{system} USER: {question} ASSISTANT:',
     }
-    tokenizer = single.prompter.tokenizer
+    tokenizer = single.spec.prompter.tokenizer
     for name, style in PROMPT_STYLES.items():
         prompt, ids = Prompter(tokenizer, style)('Pick up the cup.')
         assert prompt == expected[name]
@@ -98,17 +98,17 @@ def test_prompts_of_every_style(single):
 @pytest.mark.parametrize('empty', ['', ' ', '.', '\n\t', '\x00', '\ud800'])
 def test_empty_instruction_is_refused(fused, empty):
     with pytest.raises(InputError, match='empty'):
-        fused.prompter(empty)
+        fused.spec.prompter(empty)
 
 
 @pytest.mark.parametrize('token', ['</s>', '<s>', '<PAD>', '<pad>', '<unk>', '<image>'])
 def test_special_tokens_in_an_instruction_are_refused(fused, token):
     with pytest.raises(InputError, match='special token'):
-        fused.prompter(f'pick up {token} the cup')
+        fused.spec.prompter(f'pick up {token} the cup')
 
 
 def test_braces_in_an_instruction_are_text(fused):
-    prompt, _ = fused.prompter('pick up {cup}')
+    prompt, _ = fused.spec.prompter('pick up {cup}')
     assert '{cup}' in prompt
 
 
@@ -132,8 +132,14 @@ def test_unknown_backbone_names_the_way_out():
 
 
 def test_empty_piece_ends_openvla_prompts_and_not_those_that_reason(fused, single):
-    assert fused.prompter('pick up the cup')[1][-1] == fused.prompter.tokenizer.empty_piece_id
-    assert single.prompter('pick up the cup')[1][-1] != single.prompter.tokenizer.empty_piece_id
+    assert (
+        fused.spec.prompter('pick up the cup')[1][-1]
+        == fused.spec.prompter.tokenizer.empty_piece_id
+    )
+    assert (
+        single.spec.prompter('pick up the cup')[1][-1]
+        != single.spec.prompter.tokenizer.empty_piece_id
+    )
 
 
 @pytest.mark.parametrize('name', ['fused', 'single'])

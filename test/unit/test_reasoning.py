@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trt_openvla_ros.errors import OutputError
-from trt_openvla_ros.reasoning import parse_fields, ReasoningStream, split_answer
+from trt_openvla_ros.policy.reasoning import parse_fields, ReasoningStream, split_answer
 
 ACTION = [990, 991, 992, 993, 994, 995, 996]
 FULL = (

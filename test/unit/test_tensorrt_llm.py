@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from trt_openvla_ros.engines.tensorrt_llm import TensorrtLlm
-from trt_openvla_ros.engines.trtllm_runner import open_runner
+from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
+from trt_openvla_ros.engines.tensorrt_llm.language import TensorrtLlm
+from trt_openvla_ros.engines.tensorrt_llm.runner import open_runner
 from trt_openvla_ros.errors import (
     BrokenEngineError,
     ConfigError,
@@ -25,7 +26,6 @@ from trt_openvla_ros.errors import (
     InputError,
     OutputError,
 )
-from trt_openvla_ros.layout import LANGUAGE_ENGINE
 from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.sim.world import World
 
@@ -54,9 +54,10 @@ def load(engine_artifact, stand_in, monkeypatch):
 
 def asked(policy, image, **changes):
     """Give the arguments of generate for an image."""
-    _, ids = policy.prompter('put the spoon on the towel')
-    decoding = policy._decoding(policy._normalisation[1])
-    return ids, policy.vision.encode(policy.processor(image)), replace(decoding, **changes)
+    spec = policy.spec
+    _, ids = spec.prompter('put the spoon on the towel')
+    decoding = replace(spec.decoding(spec.statistics['toy_arm']), **changes)
+    return ids, policy.engines.vision.encode(spec.processor(image)), decoding
 
 
 @pytest.fixture(scope='module')
@@ -72,15 +73,13 @@ def test_tokens_are_those_of_the_torch_engine(load, images, name, runner, releas
     ours = load(name, release=release, runner=runner)
     for image in images:
         ids, embeddings, decoding = asked(theirs, image)
-        wanted = theirs.language.generate(ids, embeddings, decoding)
-        found = ours.language.generate(ids, embeddings, decoding)
+        wanted = theirs.engines.language.generate(ids, embeddings, decoding)
+        found = ours.engines.language.generate(ids, embeddings, decoding)
         assert (found.ids, found.out_of_range) == (wanted.ids, wanted.out_of_range)
         assert found.prefill_time > 0
         assert found.decode_time > 0
-        np.testing.assert_array_equal(
-            ours.language.first_logits(ids, embeddings),
-            theirs.language.first_logits(ids, embeddings),
-        )
+        logits = [p.engines.language.first_logits(ids, embeddings) for p in (ours, theirs)]
+        np.testing.assert_array_equal(*logits)
 
 
 @pytest.mark.parametrize('name', ['tiny_openvla', 'tiny_ecot'])
@@ -121,7 +120,7 @@ def test_streamed_tokens_grow_one_by_one_into_the_answer(load, images, runner):
     policy = load('single', runner=runner)
     heard = []
     ids, embeddings, decoding = asked(policy, images[0], on_ids=lambda i: heard.append(list(i)))
-    answer = policy.language.generate(ids, embeddings, decoding).ids
+    answer = policy.engines.language.generate(ids, embeddings, decoding).ids
     assert heard == [answer[:count] for count in range(1, len(answer) + 1)]
     assert len(answer) == 24
 
@@ -142,8 +141,8 @@ def test_actions_begin_and_end_as_in_the_torch_engine(load, images, runner, chan
     theirs, ours = load('single', 'torch'), load('single', runner=runner)
     for image in images:
         ids, embeddings, decoding = asked(theirs, image, **changes)
-        wanted = theirs.language.generate(ids, embeddings, decoding)
-        found = ours.language.generate(ids, embeddings, decoding)
+        wanted = theirs.engines.language.generate(ids, embeddings, decoding)
+        found = ours.engines.language.generate(ids, embeddings, decoding)
         assert (found.ids, found.out_of_range) == (wanted.ids, wanted.out_of_range)
 
 
@@ -152,36 +151,36 @@ def test_end_of_sequence_is_part_of_the_answer(load, images, runner):
     theirs, ours = load('single', 'torch'), load('single', runner=runner)
     ids, embeddings, decoding = asked(theirs, images[0])
     # Whatever it writes fifth shall mean the end, and padding looks like it.
-    last = theirs.language.generate(ids, embeddings, decoding).ids[4]
+    last = theirs.engines.language.generate(ids, embeddings, decoding).ids[4]
     decoding = replace(decoding, eos_id=last, actions=None)
-    wanted = theirs.language.generate(ids, embeddings, decoding).ids
+    wanted = theirs.engines.language.generate(ids, embeddings, decoding).ids
     assert wanted[-1] == last
-    assert ours.language.generate(ids, embeddings, decoding).ids == wanted
+    assert ours.engines.language.generate(ids, embeddings, decoding).ids == wanted
 
 
 def test_prompts_without_room_are_refused_before_they_are_asked(load, images, monkeypatch):
     policy = load('fused')
     ids, embeddings, decoding = asked(policy, images[0])
     with pytest.raises(InputError, match=r'and the engine takes 300 .*; shorten the instruction'):
-        policy.language.generate([1] * 300, embeddings, decoding)
+        policy.engines.language.generate([1] * 300, embeddings, decoding)
     assert policy.predict(images[0], 'pick up the cup').out_of_range == 0
-    monkeypatch.setitem(policy.language._config.build, 'max_num_tokens', len(ids))
+    monkeypatch.setitem(policy.engines.language._config.build, 'max_num_tokens', len(ids))
     with pytest.raises(InputError, match=rf'engine takes {len(ids)} and .*--max_num_tokens'):
-        policy.language.generate(ids, embeddings, decoding)
+        policy.engines.language.generate(ids, embeddings, decoding)
 
 
 def test_a_call_within_a_call_is_an_error_and_no_mixture(load, images):
     policy = load('single')
     ids, embeddings, decoding = asked(policy, images[0])
-    wanted = policy.language.generate(ids, embeddings, decoding).ids
+    wanted = policy.engines.language.generate(ids, embeddings, decoding).ids
 
     def ask_again(so_far):
-        policy.language.generate(ids, embeddings, decoding)
+        policy.engines.language.generate(ids, embeddings, decoding)
 
     with pytest.raises(EngineError, match='one call at a time'):
-        policy.language.generate(ids, embeddings, replace(decoding, on_ids=ask_again))
+        policy.engines.language.generate(ids, embeddings, replace(decoding, on_ids=ask_again))
     # What was left of that answer did not come into this one.
-    assert policy.language.generate(ids, embeddings, decoding).ids == wanted
+    assert policy.engines.language.generate(ids, embeddings, decoding).ids == wanted
 
 
 @pytest.mark.parametrize('runner', RUNNERS)
@@ -194,22 +193,22 @@ def test_an_error_in_the_logits_processor_is_the_callers_and_ends_the_answer(loa
 
     failing = {'actions': (0, 1088), 'action_first': False, 'action_begins': fail}
     with pytest.raises(ZeroDivisionError, match='of the test'):
-        policy.language.generate(ids, embeddings, replace(decoding, **failing))
+        policy.engines.language.generate(ids, embeddings, replace(decoding, **failing))
     # It fails when it is told of the first token, and no third one is computed.
     assert len(heard[-1]) == 1
-    assert policy.language.generate(ids, embeddings, decoding).ids
+    assert policy.engines.language.generate(ids, embeddings, decoding).ids
 
 
 def test_logits_that_are_not_finite_are_no_action(load, images):
     policy = load('fused')
     ids, embeddings, decoding = asked(policy, images[0])
     with pytest.raises(OutputError, match=r'nan.* logits; it was built from broken weights'):
-        policy.language.generate(ids, embeddings * torch.nan, decoding)
+        policy.engines.language.generate(ids, embeddings * torch.nan, decoding)
 
 
 def test_an_engine_that_failed_must_be_loaded_again(load, images, monkeypatch):
     policy = load('fused')
-    runner = policy.language._runner
+    runner = policy.engines.language._runner
 
     def fail(**arguments):
         raise RuntimeError('CUDA error: out of memory')
@@ -225,7 +224,7 @@ def test_an_engine_that_failed_must_be_loaded_again(load, images, monkeypatch):
 
 def test_a_closed_policy_frees_the_runner(load):
     policy = load('fused')
-    runner = weakref.ref(policy.language._runner)
+    runner = weakref.ref(policy.engines.language._runner)
     policy.close()
     gc.collect()
     assert runner() is None
@@ -233,7 +232,8 @@ def test_a_closed_policy_frees_the_runner(load):
 
 def test_closing_goes_on_where_what_broke_answers_no_more(load, monkeypatch):
     policy = load('fused')
-    executor, end = policy.language._runner.session, policy.language._runner.session.shutdown
+    executor = policy.engines.language._runner.session
+    end = executor.shutdown
 
     def fail():
         raise RuntimeError('CUDA error: an illegal memory access was encountered')
@@ -243,7 +243,7 @@ def test_closing_goes_on_where_what_broke_answers_no_more(load, monkeypatch):
         broken.setattr(torch.cuda, 'is_available', lambda: True)
         broken.setattr(torch.cuda, 'empty_cache', fail)
         policy.close()
-    assert policy.language is None
+    assert policy.engines is None
     end()
 
 
@@ -267,7 +267,7 @@ def test_a_release_that_runs_no_engines_names_the_one_that_does(load):
 
 
 def test_the_python_runner_is_not_asked_for_a_gpu_that_it_cannot_take(load):
-    config = load('fused', runner='ModelRunner').language._config
+    config = load('fused', runner='ModelRunner').engines.language._config
     with pytest.raises(EngineError, match=r'device is cuda:1.*CUDA_VISIBLE_DEVICES be 1'):
         open_runner(config, torch.device('cuda:1'), {})
 
@@ -285,13 +285,13 @@ def test_the_engine_is_checked_before_anything_is_loaded(engine_artifact, tmp_pa
         raise AssertionError('something was loaded')
 
     monkeypatch.setattr(TensorrtLlm, '__init__', load)
-    monkeypatch.setattr('trt_openvla_ros.engines.torch_vision.TorchVision.__init__', load)
+    monkeypatch.setattr('trt_openvla_ros.engines.torch.vision.TorchVision.__init__', load)
     with pytest.raises(ConfigError, match=r'hidden_size is 64(.|\n)*--max_batch_size 1'):
         Policy.from_checkpoint(artifact, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
 
 
 def test_greedy_is_asked_for_with_a_table_and_its_ids(load, images):
-    language = load('fused').language
+    language = load('fused').engines.language
     ids, embeddings, decoding = asked(load('fused'), images[0])
     plain = language._arguments(ids, embeddings, decoding, 7)
     assert (plain['top_k'], plain['num_beams']) == (1, 1)

@@ -6,9 +6,18 @@ import inspect
 import numpy as np
 import pytest
 
-from trt_openvla_ros import layout
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
-from trt_openvla_ros.pipeline.vision_onnx import encode_onnx, INPUT, open_session, OUTPUT
+from trt_openvla_ros.checkpoints.artifact import (
+    VISION_ENGINE,
+    VISION_ONNX,
+)
+from trt_openvla_ros.checkpoints.artifact import (
+    VISION_INPUT as INPUT,
+)
+from trt_openvla_ros.checkpoints.artifact import (
+    VISION_OUTPUT as OUTPUT,
+)
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
+from trt_openvla_ros.pipeline.onnx_graph import encode_onnx, open_session
 
 
 @pytest.fixture
@@ -16,7 +25,7 @@ def opened(stand_in, engine_artifact):
     artifact = engine_artifact('fused')
     stand_in()
     trt = import_module('tensorrt')
-    data = (artifact / layout.VISION_ENGINE).read_bytes()
+    data = (artifact / VISION_ENGINE).read_bytes()
     return trt, trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(data), artifact
 
 
@@ -34,7 +43,7 @@ def test_an_engine_computes_its_graph(opened):
     assert context.set_tensor_address(INPUT, pixels.ctypes.data)
     assert context.set_tensor_address(OUTPUT, embeddings.ctypes.data)
     assert context.execute_async_v3(0)
-    wanted = encode_onnx(open_session(artifact / layout.VISION_ONNX), pixels[0])
+    wanted = encode_onnx(open_session(artifact / VISION_ONNX), pixels[0])
     assert np.array_equal(embeddings[0], wanted)
 
 

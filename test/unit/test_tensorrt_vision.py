@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from trt_openvla_ros.checkpoints.artifact import MANIFEST, VISION_ENGINE
 from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
-from trt_openvla_ros.layout import MANIFEST, VISION_ENGINE
 from trt_openvla_ros.policy import Policy
 
 PUT = 'put the spoon on the towel'
@@ -15,7 +15,7 @@ PUT = 'put the spoon on the towel'
 
 def test_tokens_and_actions_of_both_engines_are_the_references(exact_artifact, golden_dir):
     policy = Policy.from_checkpoint(exact_artifact(), 'toy_arm', 'tensorrt_llm', 'cpu')
-    assert type(policy.vision).__name__ == 'TensorrtVision'
+    assert type(policy.engines.vision).__name__ == 'TensorrtVision'
     images = np.load(golden_dir / 'fused' / 'golden.npz')
     cases = json.loads((golden_dir / 'fused' / 'golden.json').read_text())
     for case in cases:
@@ -23,7 +23,7 @@ def test_tokens_and_actions_of_both_engines_are_the_references(exact_artifact, g
         prediction = policy.predict(images[f'{case["case"][:5]}0_image'], instruction)
         assert prediction.generated_ids.tolist() == case['generated_ids']
         np.testing.assert_allclose(prediction.action, case['toy_arm'], rtol=0, atol=1e-12)
-    assert policy.origin['dtype'] == 'float32'
+    assert policy.description.dtype == 'float32'
 
 
 @pytest.mark.parametrize('engine', ['tensorrt_llm', 'torch'])
@@ -33,8 +33,8 @@ def test_the_policys_dtype_is_the_language_engines(engine_artifact, stand_in, en
     policy = Policy.from_checkpoint(
         artifact, 'toy_arm', engine, 'cpu', 'bfloat16', vision_engine='tensorrt'
     )
-    assert policy.vision.dtype == torch.float32
-    assert policy.origin['dtype'] == 'bfloat16'
+    assert policy.engines.vision.dtype == torch.float32
+    assert policy.description.dtype == 'bfloat16'
 
 
 @pytest.mark.parametrize('name', ['fused', 'single'])
@@ -42,26 +42,26 @@ def test_embeddings_are_those_of_torch_and_stay_what_they_are(exact_artifact, na
     path = exact_artifact(name)
     ours = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
     theirs = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu')
-    assert type(theirs.vision).__name__ == 'TorchVision'
+    assert type(theirs.engines.vision).__name__ == 'TorchVision'
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
-    pixels = [ours.processor(image) for image in images]
-    found = [ours.vision.encode(values) for values in pixels]
+    pixels = [ours.spec.processor(image) for image in images]
+    found = [ours.engines.vision.encode(values) for values in pixels]
     for embeddings, values in zip(found, pixels, strict=True):
-        wanted = theirs.vision.encode(values)
+        wanted = theirs.engines.vision.encode(values)
         assert (embeddings - wanted).norm() < 1e-4 * wanted.norm()
     with pytest.raises(InputError, match='pixel values have shape'):
-        ours.vision.encode(pixels[0][:, 1:])
+        ours.engines.vision.encode(pixels[0][:, 1:])
 
 
 def test_vision_follows_the_language_engine_unless_it_is_told(exact_artifact):
     path = exact_artifact()
     policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
-    assert type(policy.vision).__name__ == 'TorchVision'
+    assert type(policy.engines.vision).__name__ == 'TorchVision'
     manifest = json.loads((path / MANIFEST).read_text())
     del manifest['stages']['build_engine']['facts']['vision']
     (path / MANIFEST).write_text(json.dumps(manifest))
     policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu')
-    assert type(policy.vision).__name__ == 'TorchVision'
+    assert type(policy.engines.vision).__name__ == 'TorchVision'
     for name, reason in (
         ('tensorrt', 'has no vision engine; on the machine that shall run it: ros2 run'),
         ('tensorflow', "unknown vision_engine 'tensorflow'; known: torch, tensorrt"),
@@ -90,7 +90,7 @@ def test_an_engine_that_refuses_to_run_must_be_loaded_again(exact_artifact, monk
     policy = Policy.from_checkpoint(
         exact_artifact(), 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt'
     )
-    monkeypatch.setattr(policy.vision._context, 'execute_async_v3', lambda stream: False)
+    monkeypatch.setattr(policy.engines.vision._context, 'execute_async_v3', lambda stream: False)
     with pytest.raises(BrokenEngineError, match='refused to run the vision engine'):
         policy.predict(np.zeros((48, 64, 3), np.uint8), PUT)
 
@@ -99,6 +99,6 @@ def test_out_of_memory_breaks_the_torch_engine_too(fused, monkeypatch):
     def fail(*arguments):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB')
 
-    monkeypatch.setattr(fused.language, 'generate', fail)
+    monkeypatch.setattr(fused.engines.language, 'generate', fail)
     with pytest.raises(BrokenEngineError, match=r'CUDA out of memory.*load the policy again'):
         fused.predict(np.zeros((48, 64, 3), np.uint8), PUT)

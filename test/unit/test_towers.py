@@ -7,8 +7,9 @@ from reference import timm_towers
 import torch
 from torch import nn
 
-from trt_openvla_ros.checkpoint import Checkpoint, VISION_BACKBONES
-from trt_openvla_ros.engines.torch_vision import TorchVision
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.vision import VISION_BACKBONES
+from trt_openvla_ros.engines.torch.vision import TorchVision
 from trt_openvla_ros.errors import ConfigError, InputError
 
 
@@ -37,7 +38,7 @@ def test_features_are_the_second_to_last_block(tmp_path, backbone):
 
 
 def test_the_last_block_is_not_kept(fused):
-    assert [len(tower.vit.blocks) for tower in fused.vision.towers] == [3, 2]
+    assert [len(tower.vit.blocks) for tower in fused.engines.vision.towers] == [3, 2]
 
 
 def test_weights_of_another_shape_are_named(tmp_path):
@@ -51,4 +52,4 @@ def test_weights_of_another_shape_are_named(tmp_path):
 
 def test_pixel_values_of_another_size_are_refused(fused):
     with pytest.raises(InputError, match=r'\(6, 224, 224\)'):
-        fused.vision.encode(np.zeros((6, 56, 56), np.float32))
+        fused.engines.vision.encode(np.zeros((6, 56, 56), np.float32))

@@ -5,11 +5,13 @@ import pytest
 import sentencepiece
 import torch
 
-from trt_openvla_ros.actions import ActionStatistics, ActionTokens
-from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.statistics import read_statistics
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.policy import Policy
-from trt_openvla_ros.prompt import PROMPT_STYLES, Tokenizer
-from trt_openvla_ros.reasoning import parse_fields
+from trt_openvla_ros.policy.actions import ActionTokens
+from trt_openvla_ros.policy.prompt import PROMPT_STYLES
+from trt_openvla_ros.policy.reasoning import parse_fields
 from trt_openvla_ros.sim.goals import SHAPES
 from trt_openvla_ros.training import loop
 from trt_openvla_ros.training.demonstrations import demonstrations, LOOKS
@@ -68,7 +70,7 @@ def test_a_target_is_spread_over_neighbouring_numbers_only(tokenizer):
 
 
 def test_normalising_is_the_inverse_of_what_the_policy_does(demos):
-    statistics = ActionStatistics.from_norm_stats(action_statistics(demos, 0), 'demos')
+    statistics = read_statistics(action_statistics(demos, 0), 'demos')
     actions = np.array([[0.01, -0.02, 0.03, 0, 0, 0, 1], [-0.04, 0.04, 0, 0, 0, 0, 0]])
     back = [statistics.unnormalise(normalise(action, statistics)) for action in actions]
     assert np.allclose(back, actions, atol=1e-12)
@@ -76,14 +78,14 @@ def test_normalising_is_the_inverse_of_what_the_policy_does(demos):
 
 @pytest.fixture(scope='module', params=['openvla', 'vicuna'])
 def teacher(request, demos, tokenizer):
-    statistics = ActionStatistics.from_norm_stats(action_statistics(demos, 0), 'demos')
+    statistics = read_statistics(action_statistics(demos, 0), 'demos')
     looks, _ = patch_labels(demos, PATCH_ROWS)
     return Teacher(demos, request.param, tokenizer, statistics, looks, seed=0)
 
 
 def test_goals_that_share_a_row_do_not_see_each_other(teacher):
     torch.manual_seed(0)
-    student = Student(text_config(teacher.tokenizer.vocab_size), 8, fused=False).eval()
+    student = Student(text_config(teacher.tokenizer.vocab_size), 8, towers=1).eval()
     lesson = teacher.lesson(0, 1, 3)
     features = torch.randn(1, PATCH_ROWS**2, 8)
     with torch.inference_mode():
@@ -171,7 +173,7 @@ def test_from_nothing_to_both_checkpoints(work, demos, tokenizer):
         checkpoint = Checkpoint.open(work / 'models' / name)
         assert len(checkpoint.towers) == towers
         policy = Policy.from_checkpoint(work / 'models' / name)
-        assert policy.unnorm_key == 'tabletop_sim'
+        assert policy.description.unnorm_key == 'tabletop_sim'
     policy = Policy.from_checkpoint(work / 'models/tiny_openvla')
     image = np.zeros((256, 256, 3), np.uint8)
     assert policy.predict(image, 'push the red block left').action.shape == (7,)

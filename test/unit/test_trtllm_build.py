@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from trt_openvla_ros.errors import ConfigError, EngineError
-from trt_openvla_ros.pipeline.trtllm_build import (
+from trt_openvla_ros.engines.tensorrt_llm.build import (
     Build,
     flags,
     parse_help,
     read_features,
     run_build,
 )
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
+from trt_openvla_ros.errors import ConfigError, EngineError
 
 CONTRACT = Contract()
 FORMATS = ('bf16', 'fp8', 'int4_awq', 'int8_sq')

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from trt_openvla_ros.checkpoint import LlamaConfig
+from trt_openvla_ros.checkpoints.llama import LlamaConfig
+from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.engines.base import Lengths
-from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
-from trt_openvla_ros.engines.trtllm_config import check_engine, EngineConfig, Machine
+from trt_openvla_ros.engines.tensorrt_llm.config import check_engine, EngineConfig, Machine
 from trt_openvla_ros.errors import ConfigError
 
 LLM = LlamaConfig(
@@ -193,9 +193,9 @@ def test_padded_rows_count_and_not_the_vocabulary(tmp_path):
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
-        (None, 'cannot be read'),
-        ('{', 'cannot be read'),
-        ('[]', 'has no pretrained_config and build_config'),
+        (None, 'is missing'),
+        ('{', 'is not JSON'),
+        ('[]', 'holds a list'),
         ('{"builder_config": {}}', 'has no pretrained_config and build_config'),
     ],
 )

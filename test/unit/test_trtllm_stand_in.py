@@ -10,18 +10,18 @@ import pytest
 from runner_calls import call, END, prompt_for
 import torch
 
-from trt_openvla_ros import layout
-from trt_openvla_ros.checkpoint import Checkpoint
+from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE, TRTLLM_CHECKPOINT
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.engines.base import Decoding
-from trt_openvla_ros.engines.torch_language import TorchLanguage
-from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
+from trt_openvla_ros.engines.torch.language import TorchLanguage
 
 RELEASES = Contract().releases
 
 
 def torch_answer(artifact, table, tokens, decoding=None):
-    checkpoint = TrtllmCheckpoint.open(artifact / layout.TRTLLM_CHECKPOINT)
+    checkpoint = TrtllmCheckpoint.open(artifact / TRTLLM_CHECKPOINT)
     engine = TorchLanguage(checkpoint, torch.device('cpu'), torch.bfloat16)
     decoding = decoding or Decoding(max_new_tokens=tokens, eos_id=END)
     return engine.generate([1, 450, 3575, 29871], table[0], decoding).ids
@@ -151,7 +151,7 @@ def test_a_table_may_be_a_file_and_rows_may_be_used_twice(opened, tmp_path):
 
 def test_engine_directory_is_laid_out_as_the_contract_says(engine_artifact):
     artifact = engine_artifact('fused', '1.2.1')
-    place = artifact / layout.LANGUAGE_ENGINE
+    place = artifact / LANGUAGE_ENGINE
     contract = Contract().data['engine']
     assert sorted(p.name for p in place.iterdir()) == contract['files']
     config = json.loads((place / 'config.json').read_text())

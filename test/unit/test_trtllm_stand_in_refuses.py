@@ -4,7 +4,7 @@ import pytest
 from runner_calls import call, END, prompt_for
 import torch
 
-from trt_openvla_ros import layout
+from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
 
 
 def test_one_call_at_a_time(opened):
@@ -100,6 +100,6 @@ def test_an_older_release_does_not_know_what_came_later(opened, runtime):
 
 
 def test_an_engine_of_another_release_is_refused(runtime, engine_artifact):
-    place = str(engine_artifact('fused', '1.2.1') / layout.LANGUAGE_ENGINE)
+    place = str(engine_artifact('fused', '1.2.1') / LANGUAGE_ENGINE)
     with pytest.raises(RuntimeError, match=r'not compatible .* is of 1\.2\.1, this is 1\.1\.0'):
         runtime('1.1.0').ModelRunnerCpp.from_dir(place)

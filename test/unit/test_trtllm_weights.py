@@ -11,9 +11,9 @@ import pytest
 from reference import with_image
 import torch
 
+from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.engines.base import Decoding
-from trt_openvla_ros.engines.torch_language import TorchLanguage
-from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+from trt_openvla_ros.engines.torch.language import TorchLanguage
 
 IDS = [1, 5, 7, 300, 12]
 CPU = torch.device('cpu')

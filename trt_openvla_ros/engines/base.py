@@ -1,13 +1,18 @@
-"""What a vision engine and a language engine promise; nothing about how."""
+"""The protocols of a vision engine and of a language engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TYPE_CHECKING
 
+from trt_openvla_ros.errors import BrokenEngineError
+
 if TYPE_CHECKING:
     import numpy as np
+
+DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 @dataclass(frozen=True)
@@ -15,17 +20,17 @@ class Decoding:
     """How to generate.
 
     Attributes:
-        max_new_tokens: Generate no more than this; less where the context ends.
+        max_new_tokens: Most tokens of the answer; it has fewer if the context ends before.
         eos_id: Generation ends after this id, which is part of the answer.
         actions: Smallest and one past the largest action id; None generates freely and does
             not end with an action.
         action_dim: Generation ends after this many action ids.
         action_first: The first id already belongs to the action.
-        action_begins: Where it does not: tells from the ids so far whether an action id now
-            begins the action.
+        action_begins: Tells from the ids so far whether an action id now begins the action; not
+            asked if action_first.
         constrain: Restrict ids to the action range once the action began.
-        on_ids: Told all ids so far, after each of them or after a few, by the thread that called;
-            None where nobody listens.
+        on_ids: Called with all ids so far, after each of them or after a few, in the caller's
+            thread; None if nobody listens.
     """
 
     max_new_tokens: int
@@ -53,10 +58,10 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a language engine wrote.
+    """An answer of a language engine.
 
     Attributes:
-        ids: Token ids, end of sequence included where the model wrote it.
+        ids: Token ids, and the end of sequence if the model wrote it.
         out_of_range: Action ids whose unconstrained argmax was outside the action range.
         prefill_time, decode_time: [s].
     """
@@ -71,25 +76,25 @@ class VisionEngine(Protocol):
     """Pixel values to image embeddings.
 
     An engine that was built for one machine also has `check(checkpoint, device, lengths)`, a
-    static method that raises ConfigError where it does not fit; asked before anything is loaded.
-    One with threads of its own also has `close()`, which ends them.
+    static method that raises ConfigError if it does not fit. It is called before anything is
+    loaded. An engine with threads of its own also has `close()`, which ends them.
 
     Attributes:
-        device, dtype: Where and how it computes; their str() are torch's names.
+        device, dtype: Device and precision; their str() are torch's names.
     """
 
     device: Any
     dtype: Any
 
     def encode(self, pixel_values: np.ndarray) -> Any:
-        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device; done on return."""
+        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device, and wait for them."""
 
 
 class LanguageEngine(Protocol):
     """Prompt and image embeddings to token ids, greedily; `check` and `close` as above.
 
     Attributes:
-        dtype: What it computes in, where it is not quantised; its str() is torch's name.
+        dtype: Precision of all that is not quantised; its str() is torch's name.
     """
 
     dtype: Any
@@ -99,3 +104,36 @@ class LanguageEngine(Protocol):
 
     def first_logits(self, ids: Sequence[int], embeddings: Any) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token."""
+
+
+@dataclass
+class Engines:
+    """The two engines of one model.
+
+    Attributes:
+        vision, language: The engines; None once they are closed.
+        name: Name of the language engine, e.g. 'torch'.
+    """
+
+    vision: VisionEngine | None
+    language: LanguageEngine | None
+    name: str
+
+    def close(self) -> None:
+        """End the engines' own threads and forget both, so that their memory can be freed."""
+        for engine in (self.vision, self.language):
+            if hasattr(engine, 'close'):
+                engine.close()
+        self.vision = self.language = None
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Turn an engine's own errors into ours: out of memory, a lost GPU, a kernel that failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BrokenEngineError(
+            f'an engine failed: {error}; load the policy again, and start its process again if '
+            'that does not help (after some errors CUDA answers no more)'
+        ) from error

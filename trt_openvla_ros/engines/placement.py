@@ -1,4 +1,4 @@
-"""Which device and which precision the engines run on."""
+"""The device and the precision that engines run on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from trt_openvla_ros.engines import DTYPES
+from trt_openvla_ros.engines.base import DTYPES
 from trt_openvla_ros.errors import ConfigError, EngineError
 
 
 def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype]:
-    """Choose the GPU where there is one; bfloat16 on GPUs and float32 on CPUs by default.
+    """Choose the GPU if there is one; bfloat16 on GPUs and float32 on CPUs by default.
 
     Args:
         device: A torch device such as 'cpu' or 'cuda:0'; None or '' chooses.
@@ -42,7 +42,7 @@ def current(device: torch.device) -> AbstractContextManager[object]:
 
 
 def capability_of(device: torch.device) -> str | None:
-    """Compute capability of a GPU, e.g. '9.0'; None of a CPU."""
+    """Give the compute capability of a GPU, e.g. '9.0'; None for a CPU."""
     if device.type != 'cuda':
         return None
     major, minor = torch.cuda.get_device_capability(device)

@@ -1,4 +1,4 @@
-"""Where an answer stands: in its words, in its action, or at its end; the same for all engines."""
+"""How far an answer is: in its words, in its action, or at its end; the same for all engines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class Progress:
     """Follows an answer token by token.
 
     Attributes:
-        ids: What was written so far.
-        finished: Nothing comes behind these.
+        ids: Token ids so far.
+        finished: The answer is complete.
     """
 
     def __init__(self, decoding: Decoding) -> None:

@@ -1,4 +1,4 @@
-"""Camera messages to RGB arrays and back. cv_bridge where it is installed, OpenCV where not.
+"""Camera messages to RGB arrays and back: by cv_bridge if it is installed, else by OpenCV.
 
 H, W: size of the image.
 """
@@ -9,11 +9,13 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
+from rclpy.clock import Clock
+from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from trt_openvla_ros.camera import check, decompress, unpack
+from trt_openvla_ros.pictures import check, decompress, unpack
 
-# What every cv_bridge turns into rgb8 as we do; its 16-bit, 8UC and YUV rules vary by version.
+# Encodings that every cv_bridge converts as we do; its 16-bit, 8UC and YUV rules vary by version.
 _BY_CV_BRIDGE = {'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'}
 
 
@@ -24,7 +26,7 @@ def to_rgb(message: Image | CompressedImage) -> np.ndarray:
         [H, W, 3] uint8 RGB; may share memory with the message.
 
     Raises:
-        InputError: The encoding is not a colour or grey image, or its data do not fit.
+        InputError: The encoding is not a colour or grey image, or the data do not fit the size.
     """
     if isinstance(message, CompressedImage):
         return decompress(message)
@@ -50,16 +52,21 @@ def _cv_bridge() -> ModuleType | None:
         import cv_bridge
     except (ImportError, AttributeError):  # absent, or built for another numpy
         return None
-    # It hides that its C++ half did not load (again: another numpy), and would crash later.
+    # cv_bridge hides that its C++ half did not load (another numpy again), and crashes later.
     return cv_bridge.CvBridge() if hasattr(cv_bridge, 'getCvType') else None
 
 
+def age_of(message: Image | CompressedImage, clock: Clock) -> float:
+    """Give the age of an image by a clock [s]; negative if its stamp lies in the future."""
+    return (clock.now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
+
+
 def why_stale(age: float, limit: float) -> str:
-    """Say why an image is not acted on; '' where it is young enough.
+    """Say why the policy must not act on an image; '' if the image is young enough.
 
     Args:
-        age: Now less its stamp [s].
-        limit: Largest, either way [s]; 0 sets none.
+        age: Age of the image: now minus its stamp [s].
+        limit: Largest age, and largest lead of the stamp [s]; 0 sets no limit.
     """
     if not limit or -limit <= age <= limit:
         return ''

@@ -1,4 +1,4 @@
-"""What the node knows about itself, as /diagnostics."""
+"""The report of the policy node about itself, for /diagnostics."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
-# Long enough for a p95 of a slow policy, short enough that yesterday's latency is forgotten.
+from trt_openvla_ros.contracts import PARTS, Timings
+
+# Steps: enough for a p95 of a slow policy, and few enough to forget yesterday's latency.
 _WINDOW = 200
-_PARTS = ('preprocess', 'vision', 'prefill', 'decode', 'total')
 
 
 def describe(state: str, failure: str, silent_topic: str, instruction: str) -> tuple[bytes, str]:
-    """Give the level and the message that the state of a node deserves.
+    """Give the level and the message for the state of a node.
 
     Args:
-        state: Of its life cycle.
-        failure: What went wrong; '' where nothing did.
-        silent_topic: Topic of images on which nothing came; '' where something did.
-        instruction: What it follows.
+        state: State in the life cycle.
+        failure: Reason of a failure; '' if there is none.
+        silent_topic: Image topic without new messages; '' if messages came.
+        instruction: Instruction that the node follows; '' if there is none.
     """
     if failure:
         return DiagnosticStatus.ERROR, f'{state}: {failure}'
@@ -36,7 +37,7 @@ class Statistics:
     """Counters and latencies; filled by the node's threads and read by its timer.
 
     Attributes:
-        counts: How often what happened since the node was configured.
+        counts: Counters by name, since the node was configured.
     """
 
     COUNTS = (
@@ -63,7 +64,7 @@ class Statistics:
         """Start at zero."""
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
-        self._latencies: dict[str, deque[float]] = {p: deque(maxlen=_WINDOW) for p in _PARTS}
+        self._latencies: dict[str, deque[float]] = {p: deque(maxlen=_WINDOW) for p in PARTS}
         self._last = (time.monotonic(), Counter())
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -71,10 +72,10 @@ class Statistics:
         with self._lock:
             self.counts[name] += amount
 
-    def time(self, timings: dict[str, float]) -> None:
+    def time(self, timings: Timings) -> None:
         """Add a prediction's timings [s]."""
         with self._lock:
-            for part in _PARTS:
+            for part in PARTS:
                 self._latencies[part].append(timings[part])
 
     def status(
@@ -83,10 +84,10 @@ class Statistics:
         """Make the status: rate and errors since the last call, latencies of recent steps.
 
         Args:
-            name: Of the node.
+            name: Name of the node.
             level: A level of DiagnosticStatus; raised to WARN by errors since the last call.
             message: State of the node in words.
-            facts: What else to tell; 'device' among it.
+            facts: Further values to report; 'device' must be among them.
         """
         with self._lock:
             now, counts = time.monotonic(), self.counts.copy()

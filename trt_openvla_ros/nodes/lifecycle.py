@@ -1,4 +1,4 @@
-"""A lifecycle node that outlives an impossible transition, and what it is made of."""
+"""A lifecycle node that survives an impossible transition and a broken policy."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 
 class PatientLifecycleNode(LifecycleNode):
-    """Refuses an impossible transition; rclpy raises in the executor, which ends the process.
+    """A lifecycle node that refuses an impossible transition.
 
-    `ros2 lifecycle set` with a second activate is enough. The service that rclpy makes has no
-    other door than its callback.
+    A plain rclpy node raises in the executor, which ends the process: activating it twice with
+    `ros2 lifecycle set` is enough. So this node replaces the callback of rclpy's service, which is
+    the only way in.
 
     Attributes:
-        broken: Why the node has to be configured again; '' where it has not.
+        broken: Reason to configure the node again; '' if there is none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Arguments are those of rclpy's LifecycleNode."""
+        """Make the node; the arguments are those of rclpy's LifecycleNode."""
         super().__init__(*args, **kwargs)
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._change_state_if_possible
         self.broken = ''
-        # Transitions belong to the executor's thread; what breaks does so in any.
+        # Transitions belong to the executor's thread, but a policy may break in any thread.
         self._breakdown = self.create_guard_condition(self._leave)
 
     def break_down(self, reason: str) -> None:
-        """Leave active or inactive for unconfigured, by way of on_error; from any thread."""
+        """Go from active or inactive to unconfigured, through on_error; callable in any thread."""
         self.broken = reason
         self._breakdown.trigger()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Answer ERROR where something broke: on_error has no other door than a transition."""
+        """Answer ERROR if something broke, because only a failed transition leads to on_error."""
         answer = super().on_deactivate(state)
         return TransitionCallbackReturn.ERROR if self.broken else answer
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Answer as on_deactivate does."""
+        """Answer ERROR if something broke, as on_deactivate does."""
         answer = super().on_cleanup(state)
         return TransitionCallbackReturn.ERROR if self.broken else answer
 
     def _leave(self) -> None:
-        # Or someone was faster, whose transition then ended in on_error or in a shutdown.
+        # Another transition may have come first, and ended in on_error or in a shutdown.
         state = self._state_machine.current_state[1]
         if self.broken and state == 'active':
             self.trigger_deactivate()

@@ -1,25 +1,24 @@
-"""A prediction to the action that is published: the robot's limits and gripper."""
+"""From a prediction to the published action: the robot's limits and gripper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes.parameters import PolicyParameters
 
 
 @dataclass(frozen=True)
 class Robot:
-    """What one robot needs of an action.
+    """The limits and the gripper of one robot.
 
     Attributes:
         max_translation: Longest displacement in one step [m]; 0 sets no limit.
         max_rotation: Longest (roll, pitch, yaw) in one step [rad]; 0 sets no limit.
-        gripper_closed, gripper_open: Published for 0 and for 1, in the robot's unit.
+        gripper_closed, gripper_open: Values published for 0 and for 1, in the robot's unit.
     """
 
     max_translation: float
@@ -28,9 +27,9 @@ class Robot:
     gripper_open: float
 
     @classmethod
-    def from_parameters(cls, value: Callable[[str], Any]) -> Robot:
-        """Read the parameters of the same names."""
-        return cls(**{field.name: value(field.name) for field in fields(cls)})
+    def of(cls, parameters: PolicyParameters) -> Robot:
+        """Take the parameters of the same names."""
+        return cls(**{field.name: getattr(parameters, field.name) for field in fields(cls)})
 
     def limit(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
         """Fit [7] float64 (m, rad, gripper 0..1) to the robot; tell whether it was shortened."""
@@ -43,7 +42,7 @@ class Robot:
 
 
 def to_action(prediction: Prediction, robot: Robot) -> VlaAction:
-    """Fill in what the prediction says; the header and the node's own facts are left out."""
+    """Make a message from a prediction, without the header and the node's own fields."""
     action, limited = robot.limit(prediction.action)
     return VlaAction(
         action=action,

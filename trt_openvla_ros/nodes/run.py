@@ -20,7 +20,7 @@ from trt_openvla_ros.errors import PolicyError
 def run(make_node: Callable[[], Node]) -> None:
     """Make a node and spin it until it is interrupted; a lifecycle node may start itself.
 
-    What cannot work ends the process with its reason: a parameter, or what the node was made of.
+    An error while the node is made, such as a wrong parameter, ends the process with its message.
     """
     signal.signal(signal.SIGINT, _interrupt_once)
     try:
@@ -39,8 +39,8 @@ def run(make_node: Callable[[], Node]) -> None:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except RuntimeError:
-        # rclpy of Jazzy raises RCLError, not ExternalShutdownException, when the signal comes
-        # between two waits, and pybind11 another one when it comes while a message is made.
+        # If the signal comes between two waits, Jazzy's rclpy raises RCLError instead of
+        # ExternalShutdownException. While a message is made, pybind11 raises another error.
         if rclpy.ok() and signal.getsignal(signal.SIGINT) is _interrupt_once:
             raise
     finally:
@@ -50,9 +50,9 @@ def run(make_node: Callable[[], Node]) -> None:
 
 
 def _interrupt_once(*_: Any) -> None:
-    """Interrupt, and let nothing interrupt the cleanup that follows.
+    """Interrupt once, so nothing interrupts the cleanup.
 
-    A terminal's Ctrl-C comes twice to a launched node: from the terminal and from launch.
+    A launched node gets the Ctrl-C of a terminal twice: from the terminal and from launch.
     """
     signal.signal(signal.SIGINT, lambda *_: None)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What the simulated world shows, as messages; and which actions it takes."""
+"""The messages of the simulated world, and the check of the actions that it takes."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def joint_states(world: World, header: Header) -> JointState:
 
 
 def why_impossible(message: VlaAction) -> str:
-    """Say why nothing could move so; '' where it could."""
+    """Say why the hand cannot make an action; '' if it can."""
     action = np.asarray(message.action)
     if not np.isfinite(action).all():
         return f'{action.tolist()} is not seven finite numbers'
     opening = action[VlaAction.GRIPPER]
     if not 0.0 <= opening <= 1.0:
         return (
-            f'the gripper is {opening}, where 0 is closed and 1 is open; leave gripper_closed '
+            f'the gripper is {opening}, but 0 is closed and 1 is open; leave gripper_closed '
             'and gripper_open of the policy at their defaults'
         )
     return ''

@@ -7,21 +7,19 @@ import time
 from typing import Any
 
 from builtin_interfaces.msg import Time as Stamp
-from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.publisher import Publisher
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes import parameters
 from trt_openvla_ros.nodes.conversions import to_message
+from trt_openvla_ros.nodes.parameters import declare, read, SimParameters
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.sim_messages import (
     BASE_FRAME,
@@ -30,6 +28,18 @@ from trt_openvla_ros.nodes.sim_messages import (
     hand_pose,
     joint_states,
     why_impossible,
+)
+from trt_openvla_ros.nodes.topics import (
+    ASKED,
+    CAMERA_IMAGE,
+    CAMERA_INFO,
+    CLOCK,
+    HAND_POSE,
+    JOINT_STATES,
+    RESET,
+    SUCCESS,
+    TAKEN_ACTION,
+    Topic,
 )
 from trt_openvla_ros.sim.goals import draw, Goal, parse_in, phrase
 from trt_openvla_ros.sim.world import World
@@ -44,41 +54,43 @@ _MOST_UNANSWERED = 1000  # images that an action may still answer
 class SimNode(Node):
     """One world. With a rate it goes on by itself; in lock-step each action is one step.
 
-    An action answers an image, which it names by its stamp: a stamp is used once, and those of
-    images before the reset, or before the one that was answered last, are forgotten.
+    An action names the image that it answers by the image's stamp. Each image is answered at most
+    once. The node forgets images from before the reset, or from before the last answered one.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        """Make the first scene; arguments are those of rclpy's Node.
+        """Make the first scene; the arguments are those of rclpy's Node.
 
         Raises:
             ParameterException: A parameter has an impossible value.
             ConfigError: There is no OpenGL to render with.
-            InputError: Parameter instruction is no goal of the scene.
+            InputError: The parameter instruction names no goal of the scene.
         """
         super().__init__('sim', **kwargs)
-        parameters.declare(self, parameters.SIM_SPECS)
-        self._rate = self.get_parameter('rate').value
-        self._publish_clock = self.get_parameter('publish_clock').value
+        declare(self, SimParameters)
+        parameters = read(self, SimParameters)
+        self._rate, self._publish_clock = parameters.rate, parameters.publish_clock
         self._world = World()
         self._past = 0  # [ns] simulated before this scene
         self._stamp = 0  # [ns] of the newest image
-        self._listeners = 0  # to the instruction, who heard it
-        self._said: deque[str] = deque(maxlen=100)  # by us, and not come back yet
-        sensor = qos_profile_sensor_data
-        self._images = self.create_publisher(Image, 'camera/image_raw', sensor)
-        self._camera_infos = self.create_publisher(CameraInfo, 'camera/camera_info', sensor)
-        self._poses = self.create_publisher(PoseStamped, 'hand/pose', 10)
-        self._joints = self.create_publisher(JointState, 'joint_states', 10)
-        self._instructions = self.create_publisher(String, 'instruction', 10)
+        self._listeners = 0  # subscribers that have heard the instruction
+        self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
+        self._images = self._publisher(CAMERA_IMAGE)
+        self._camera_infos = self._publisher(CAMERA_INFO)
+        self._poses = self._publisher(HAND_POSE)
+        self._joints = self._publisher(JOINT_STATES)
+        self._instructions = self._publisher(ASKED)
         if self._publish_clock:
-            self._clocks = self.create_publisher(ClockMessage, '/clock', 10)
-        self.create_subscription(VlaAction, 'policy/action', self._on_action, 10)
-        self.create_subscription(String, 'instruction', self._on_instruction, 10)
-        self.create_service(Reset, '~/reset', self._on_reset)
-        self.create_service(Trigger, '~/success', self._on_success)
-        self._begin(self.get_parameter('seed').value, self.get_parameter('instruction').value)
-        # Steady: this node makes the time that others take from /clock.
+            self._clocks = self._publisher(CLOCK)
+        for topic, callback in (
+            (TAKEN_ACTION, self._on_action),
+            (ASKED, self._on_instruction),
+        ):
+            self.create_subscription(topic.type, topic.name, callback, topic.qos)
+        self.create_service(RESET.type, RESET.name, self._on_reset)
+        self.create_service(SUCCESS.type, SUCCESS.name, self._on_success)
+        self._begin(parameters.seed, parameters.instruction)
+        # A steady clock, because this node makes the time that others take from /clock.
         self.create_timer(
             1.0 / self._rate if self._rate else _POLL,
             self._tick,
@@ -86,12 +98,15 @@ class SimNode(Node):
         )
 
     def destroy_node(self) -> None:
-        """Free the renderer before the node goes."""
+        """Free the renderer before the node is destroyed."""
         self._world.close()
         super().destroy_node()
 
+    def _publisher(self, topic: Topic) -> Publisher:
+        return self.create_publisher(topic.type, topic.name, topic.qos)
+
     def _begin(self, seed: int, instruction: str) -> None:
-        """Make a scene and ask for something in it; where that raises, nothing has changed."""
+        """Make a scene and ask for something in it; an InputError changes nothing."""
         if instruction:
             parse_in(instruction, World.names(seed))
         self._past += round(1e9 * self._world.time)
@@ -108,7 +123,7 @@ class SimNode(Node):
     def _ask(self, instruction: str, goal: Goal | None) -> None:
         self._instruction, self._goal = instruction, goal
         self._action: np.ndarray | None = None
-        # The next tick shows an image: a policy hears first and sees then.
+        # The next tick shows the image, so a policy hears the instruction before.
         self._shown_at: float | None = None
         self.get_logger().info(f'instruction: {instruction!r}')
 
@@ -133,7 +148,7 @@ class SimNode(Node):
         self._image = self._world.image()
 
     def _show(self) -> None:
-        # Whoever came late has not heard what is asked.
+        # A new subscriber has not heard the instruction.
         listeners = self._instructions.get_subscription_count()
         if listeners > self._listeners:
             self._say()
@@ -170,7 +185,7 @@ class SimNode(Node):
             while self._unanswered.popleft() != answered:
                 pass
         else:
-            # All of them showed the same: what the world was before this step.
+            # All unanswered images showed the same world: that before this step.
             self._unanswered.clear()
             self._step()
             self._show()
@@ -179,19 +194,19 @@ class SimNode(Node):
         stamp = message.header.stamp
         if Time.from_msg(stamp).nanoseconds not in self._unanswered:
             return (
-                f'its stamp {stamp.sec}.{stamp.nanosec:09d} is of no image that waits for an '
-                'action; it must be that of an image since the reset, newer than the last answered'
+                f'no image with its stamp {stamp.sec}.{stamp.nanosec:09d} waits for an action; '
+                'copy the stamp of an image since the reset that is newer than the last answered'
             )
         if message.instruction != self._instruction:
             return (
-                f'it follows {message.instruction!r}, while {self._instruction!r} is asked; '
-                'say again what you want, so that both hear it (ros2 topic pub -w 2)'
+                f'it follows {message.instruction!r}, but the instruction is '
+                f'{self._instruction!r}; publish yours again to both nodes (ros2 topic pub -w 2)'
             )
         return why_impossible(message)
 
     def _on_instruction(self, message: String) -> None:
-        # As the policy node has it: the last one said counts, and a blank one stops.
-        if message.data in self._said:  # our own comes back; any before it were lost
+        # As in the policy node: the newest instruction counts, and a blank one stops.
+        if message.data in self._said:  # our own came back; those before it never will
             while self._said.popleft() != message.data:
                 pass
             return
@@ -204,7 +219,7 @@ class SimNode(Node):
             except InputError as error:
                 self.get_logger().warning(f'success will not be known: {error}')
         self._ask(instruction, goal)
-        # Who spoke may have reached us alone: `ros2 topic pub --once` waits for one subscriber.
+        # The policy may not have heard it: `ros2 topic pub --once` waits for one subscriber.
         self._listeners = 0
 
     def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
@@ -222,7 +237,7 @@ class SimNode(Node):
     def _on_success(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._goal is not None and self._world.success(self._goal)
         if self._goal is None:
-            verdict = 'no goal of this table, so nobody can tell'
+            verdict = 'no goal of this table, so success is unknown'
         else:
             verdict = 'reached' if response.success else 'not reached'
         response.message = f'{self._instruction!r}: {verdict}; {self._steps} steps since the reset'

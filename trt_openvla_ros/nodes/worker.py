@@ -8,15 +8,25 @@ from typing import Any
 
 
 class Worker:
-    """Runs one step after another, each on the newest frame at its start.
+    """Works on one frame after another, and always takes the newest.
 
-    A step returns what to do with its result, which happens unless the result was revoked in
-    the meantime; so nothing is published after `revoke` has returned.
+    `revoke` cancels the frames so far: after it has returned, no result of theirs is delivered.
     """
 
-    def __init__(self, step: Callable[[Any], Callable[[], None] | None]) -> None:
-        """Start the thread; step must not raise."""
-        self._step = step
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        deliver: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            work: Function from a frame to a result, or to None if there is nothing to deliver.
+            deliver: Function that takes the result; `revoke` waits for its end.
+            failed: Function that takes an exception of the other two; it must not raise.
+        """
+        self._work, self._deliver, self._failed = work, deliver, failed
         self._ready = threading.Condition()
         self._frame: Any = None
         self._epoch = self._running = 0
@@ -25,7 +35,7 @@ class Worker:
         self._thread.start()
 
     def offer(self, frame: Any) -> bool:
-        """Make frame the newest; tell whether one that nobody had worked on was dropped."""
+        """Make frame the newest; tell whether it replaced one that was still waiting."""
         with self._ready:
             dropped = self._frame is not None
             self._frame = frame
@@ -38,11 +48,11 @@ class Worker:
             self._frame = None
             self._epoch += 1
 
-    def meanwhile(self, deliver: Callable[[], None]) -> None:
-        """Let the running step deliver something before its end, unless it was revoked."""
+    def unless_revoked(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function from within the running step, unless the step was revoked."""
         with self._ready:
             if self._running == self._epoch:
-                deliver()
+                function(*args)
 
     def close(self) -> None:
         """Revoke, wait for the running step, and end the thread."""
@@ -60,7 +70,9 @@ class Worker:
                     return
                 frame, self._frame = self._frame, None
                 self._running = self._epoch
-            deliver = self._step(frame)
-            with self._ready:
-                if deliver is not None and self._running == self._epoch:
-                    deliver()
+            try:
+                result = self._work(frame)
+                if result is not None:
+                    self.unless_revoked(self._deliver, result)
+            except Exception as error:  # noqa: BLE001 - one bad frame must not end the thread
+                self._failed(error)

@@ -1,4 +1,4 @@
-"""The commands where nothing is installed into PATH: python -m trt_openvla_ros.pipeline STAGE."""
+"""The commands without an installation: python -m trt_openvla_ros.pipeline COMMAND."""
 
 from __future__ import annotations
 

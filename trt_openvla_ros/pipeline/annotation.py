@@ -1,4 +1,4 @@
-"""A picture of one prediction: the image, what was asked, and what the model answered."""
+"""A picture of one prediction: the image, the instruction, and the model's answer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def annotate(image: np.ndarray, instruction: str, prediction: Prediction) -> Ima
 
     Args:
         image: [H, W, 3] uint8 RGB, as the camera gave it.
-        instruction: What was asked.
-        prediction: What came out.
+        instruction: The instruction.
+        prediction: The answer to it.
 
     Returns:
         The image with the action below it: a bar for each dimension from the 1st to the 99th

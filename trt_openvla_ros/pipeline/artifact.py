@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 import errno
 import fcntl
@@ -17,13 +17,14 @@ import tempfile
 import time
 from typing import Any
 
+from trt_openvla_ros.checkpoints.artifact import Manifest
 from trt_openvla_ros.errors import ArtifactError
-from trt_openvla_ros.layout import MANIFEST, read_manifest
-from trt_openvla_ros.pipeline.capacity import check_disk, gpu, package_version, versions
 from trt_openvla_ros.pipeline.hashes import files_below, Hashes
+from trt_openvla_ros.pipeline.machine import check_disk, gpu, versions
+from trt_openvla_ros.version import package_version
 
 _LOCK = '.lock'
-_PART = '.part-'  # what an interrupted stage had written; never read
+_PART = '.part-'  # beginning of the directory that a stage works in; nobody reads it
 
 _log = logging.getLogger(__name__)
 
@@ -34,27 +35,28 @@ class Artifact:
 
     Attributes:
         path: Its directory.
-        force: Stages that run even where nothing changed.
+        force: Stages that run even if nothing changed.
+        manifest: Its manifest.
     """
 
     path: Path
-    force: tuple[str, ...] = ()
-    _manifest: dict[str, Any] = field(default_factory=dict)
+    force: tuple[str, ...]
+    manifest: Manifest
 
     @classmethod
     @contextmanager
     def open(cls, path: str | Path, force: tuple[str, ...] = ()) -> Iterator[Artifact]:
-        """Lock an artifact, which is made where there is none, for the body of a with.
+        """Lock an artifact for the body of a with; it is made if there is none.
 
         Raises:
             ArtifactError: Another process writes it, or this one may not.
         """
         path = Path(path).expanduser().absolute()
-        with _sentence(path), _locked(path):
+        with _explained(path), _locked(path):
             for part in path.glob(f'{_PART}*'):
                 _log.warning('removing %s, left by a run that was interrupted', part)
                 shutil.rmtree(part)
-            yield cls(path, force, read_manifest(path) or {'stages': {}, 'hashes': {}})
+            yield cls(path, force, Manifest.read(path) or Manifest(path))
 
     def make(
         self,
@@ -69,26 +71,27 @@ class Artifact:
 
         Args:
             stage: Its name.
-            settings: What changes its result; JSON types.
+            settings: All that changes its result, in JSON types.
             inputs: Files or directories that it reads, by a name that stays when they move.
-            work: Writes into the empty directory it is given and returns facts. What it wrote
-                then takes its place in the artifact, all together; nothing does where it raises.
-            disk: Bytes it will write, checked before.
+            work: Writes into the empty directory that it is given, and returns facts in JSON
+                types. Then all that it wrote takes its place in the artifact together. If it
+                raises, nothing does.
+            disk: Bytes that it will write; they are checked before.
 
         Returns:
-            The facts, JSON types.
+            The facts.
 
         Raises:
             ArtifactError: The artifact cannot be written.
         """
-        hashes = Hashes(self._manifest.setdefault('hashes', {}))
+        stages, hashes = self.manifest.stages, Hashes(self.manifest.hashes)
         key = {
             # A pass through JSON, so that it equals what was read from there.
             'settings': json.loads(json.dumps(dict(settings))),
             'inputs': hashes.of(inputs),
             'version': package_version(),
         }
-        old = self._manifest['stages'].get(stage)
+        old = stages.get(stage)
         if old and stage not in self.force and self._holds(old, key, hashes):
             _log.info('%s: nothing changed; skipped', stage)
             return old['facts']
@@ -97,14 +100,14 @@ class Artifact:
         start, began = datetime.now(timezone.utc), time.monotonic()
         part = Path(tempfile.mkdtemp(prefix=f'{_PART}{stage}-', dir=self.path))
         try:
-            # mkdtemp is for secrets; this is to be read by whoever may read the artifact.
+            # mkdtemp is for secrets; this may be read by all who may read the artifact.
             part.chmod(0o777 & ~_umask())
-            with _sentence(self.path):
+            with _explained(self.path):
                 facts = json.loads(json.dumps(work(part)))
                 outputs = self._commit(stage, part, hashes)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        self._manifest['stages'][stage] = {
+        stages[stage] = {
             **key,
             'outputs': outputs,
             'facts': facts,
@@ -113,7 +116,7 @@ class Artifact:
             'started': start.isoformat(timespec='seconds'),
             'seconds': round(time.monotonic() - began, 3),
         }
-        self._save()
+        self.manifest.save()
         _log.info('%s: done in %.1f s', stage, time.monotonic() - began)
         return facts
 
@@ -134,7 +137,7 @@ class Artifact:
         Raises:
             ArtifactError: It did not run, or its files are gone.
         """
-        record = self._manifest['stages'].get(stage)
+        record = self.manifest.stages.get(stage)
         missing = [name for name in (record or {}).get('outputs', {}) if not self._at(name)]
         if record is None or missing:
             why = f'lacks {missing[0]}' if missing else 'is not there yet'
@@ -148,18 +151,18 @@ class Artifact:
         return path if path.is_file() else None
 
     def _holds(self, old: dict[str, Any], key: dict[str, Any], hashes: Hashes) -> bool:
-        """Tell whether a record is of this key, and its files still are what it says."""
+        """Tell whether a record has this key, and its files still have their hashes."""
         if any(old.get(name) != value for name, value in key.items()):
             return False
         outputs = {name: self._at(name) for name in old['outputs']}
         return all(outputs.values()) and hashes.of(outputs) == old['outputs']
 
     def _commit(self, stage: str, part: Path, hashes: Hashes) -> dict[str, str]:
-        """Put what was written in its place; give the hash of every file."""
+        """Put all that was written into its place; give the hash of every file."""
         names = [str(file.relative_to(part)) for file in files_below(part)]
         # First, so that a record never describes files that are being replaced.
-        old = self._manifest['stages'].pop(stage, {'outputs': {}})
-        self._save()
+        old = self.manifest.stages.pop(stage, {'outputs': {}})
+        self.manifest.save()
         for entry in {Path(name).parts[0] for name in (*old['outputs'], *names)}:
             place = self.path / entry
             if place.is_dir():
@@ -170,18 +173,10 @@ class Artifact:
                 (part / entry).rename(place)
         return hashes.of({name: self.path / name for name in names})
 
-    def _save(self) -> None:
-        unfinished = self.path / f'{MANIFEST}.part'
-        with unfinished.open('w', encoding='utf-8') as file:
-            json.dump(self._manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path / MANIFEST)
-
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the artifact's lock; a directory made for it goes where nothing was put into it."""
+    """Hold the artifact's lock; afterwards the directory goes if it is empty."""
     while True:
         path.mkdir(parents=True, exist_ok=True)
         with (path / _LOCK).open('a+', encoding='ascii') as lock:
@@ -193,7 +188,7 @@ def _locked(path: Path) -> Iterator[None]:
                     f'{path} is being written by another run (process {lock.read() or "?"}); '
                     'wait for it, or set artifact to another directory'
                 ) from None
-            # The holder before us may have removed the file between our open and our lock.
+            # Between our open and our lock, the process before us may have removed the file.
             if not _is_file(lock.fileno(), path / _LOCK):
                 continue
             lock.truncate(0)
@@ -216,8 +211,8 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def _sentence(path: Path) -> Iterator[None]:
-    """Say what the operating system's errors mean for the artifact."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into sentences about the artifact."""
     try:
         yield
     except OSError as error:
@@ -235,7 +230,7 @@ def _sentence(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f'artifact {path} cannot be a directory: {at} is a file; set another'
             ) from error
-        if error.errno is None:  # not the operating system's
+        if error.errno is None:  # a library's, and not the operating system's
             raise
         raise ArtifactError(
             f'{at} cannot be written or read ({error.strerror}); set artifact to another directory'

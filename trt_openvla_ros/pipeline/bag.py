@@ -18,11 +18,11 @@ _TEXTS = ('std_msgs/msg/String',)
 class Bag:
     """The images that have an instruction, in the order of recording.
 
-    An instruction counts as it does for the node: from its message on, and an empty one stops.
+    Instructions count as they do for the node: each from its message on, until an empty one.
     """
 
     def __init__(self, reader: Any, images: str, texts: str, name: str) -> None:
-        """Look through an open reader of rosbags; `open` makes one."""
+        """Look through an open reader of rosbags; `open` is the usual way."""
         self._reader, self._name, self._begin = reader, name, reader.start_time
         self._images = self._connections(images, _IMAGES, 'image_topic')
         texts_of = self._connections(texts, _TEXTS, 'instruction_topic')
@@ -42,9 +42,9 @@ class Bag:
 
         Args:
             path: The directory, or one file of it.
-            images: Topic, as it was recorded.
-            texts: That of the instructions.
-            section: Of the settings, for messages.
+            images: Topic of the images, as it was recorded.
+            texts: Topic of the instructions.
+            section: Name of the settings' section, for messages.
 
         Raises:
             ConfigError: The bag cannot be read, or lacks a topic.
@@ -87,7 +87,7 @@ class Bag:
         return len(self._found)
 
     def seconds(self, index: int) -> float:
-        """Time [s] of recording, from the beginning of the bag."""
+        """Give the time [s] of recording, from the beginning of the bag."""
         return (self._found[index][0] - self._begin) / 1e9
 
     def read(self, index: int) -> tuple[np.ndarray, str]:
@@ -96,7 +96,7 @@ class Bag:
         Raises:
             ConfigError: It is not an image.
         """
-        from trt_openvla_ros.camera import decompress, unpack
+        from trt_openvla_ros.pictures import decompress, unpack
 
         stamp, instruction = self._found[index]
         connection, _, data = next(

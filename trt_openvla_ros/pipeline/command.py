@@ -1,8 +1,7 @@
-"""The commands: one stage, or all of them in order."""
+"""The commands: a stage, all stages in order, or openvla_run."""
 
 from __future__ import annotations
 
-from importlib import import_module
 import json
 import logging
 from pathlib import Path
@@ -11,18 +10,30 @@ import sys
 from typing import Any
 
 from trt_openvla_ros.errors import PolicyError
+from trt_openvla_ros.pipeline import openvla_run
 from trt_openvla_ros.pipeline.artifact import Artifact
+from trt_openvla_ros.pipeline.build_engine import stage as build_engine
 from trt_openvla_ros.pipeline.configuration import Config, read_configuration, STAGES
+from trt_openvla_ros.pipeline.quantize import stage as quantize
+from trt_openvla_ros.pipeline.save_backbone import stage as save_backbone
+from trt_openvla_ros.pipeline.verify import stage as verify
 from trt_openvla_ros.settings import describe_settings
 
-COMMANDS = ('pipeline', *STAGES, 'openvla_run')
+_MODULES = {
+    'save_backbone': save_backbone,
+    'quantize': quantize,
+    'build_engine': build_engine,
+    'verify': verify,
+    'openvla_run': openvla_run,
+}
+COMMANDS = ('pipeline', *_MODULES)
 
 _USAGE = """\
 usage: {name} [--ros-args] --params-file FILE [-p NAME:=VALUE ...] [--NAME VALUE ...] [--force]
 
 {about}
 
-  --force  run even where settings and inputs did not change
+  --force  run even if settings and inputs did not change
 
 settings:
 {settings}
@@ -30,9 +41,9 @@ settings:
 
 
 def main(command: str) -> None:
-    """Run a stage by its name, or 'pipeline', with the arguments of this process.
+    """Run a command with the arguments of this process.
 
-    Exits with 1 and a sentence where it cannot be done, with 130 or 143 where it was stopped.
+    It exits with 1 and a sentence if it fails, and with 130 or 143 if it is stopped.
     """
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
     logging.getLogger('trt_openvla_ros').setLevel(logging.INFO)
@@ -41,7 +52,7 @@ def main(command: str) -> None:
     if {'-h', '--help'} & set(arguments):
         print(_help(command))
         return
-    # So that what a container's stop interrupts is cleaned up as well.
+    # A container is stopped by this signal: what it interrupts must be cleaned up as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     force = '--force' in arguments
     try:
@@ -54,22 +65,26 @@ def main(command: str) -> None:
 
 
 def run(command: str, arguments: list[str], force: bool = False) -> dict[str, Any]:
-    """Run a stage, or 'pipeline'; gives the facts by stage.
+    """Run a command; give the facts by stage.
+
+    Args:
+        command: One of COMMANDS.
+        arguments: As on the command line.
+        force: Run stages even if nothing changed.
 
     Raises:
         PolicyError: It cannot be done.
     """
-    stage = '' if command == 'pipeline' else command
-    config = read_configuration(arguments, stage)
-    wanted = (stage,) if stage else tuple(name for name in STAGES if name in config.stages)
+    whole = command == 'pipeline'
+    config = read_configuration(arguments, '' if whole else command)
+    chosen = tuple(name for name in STAGES if name in config.stages) if whole else (command,)
     facts = {}
-    with Artifact.open(config.artifact, wanted if force else ()) as artifact:
-        for name in wanted:
-            module = import_module(f'trt_openvla_ros.pipeline.{name}')
-            facts[name] = module.run(config, artifact)
+    with Artifact.open(config.artifact, chosen if force else ()) as artifact:
+        for name in chosen:
+            facts[name] = _MODULES[name].run(getattr(config, name), config, artifact)
             print(json.dumps({name: facts[name]}, indent=1), flush=True)
-    left_out = [name for name in STAGES if name not in wanted]
-    if not stage and left_out:
+    left_out = [name for name in STAGES if name not in chosen]
+    if whole and left_out:
         logging.getLogger(__name__).info(
             'left out, as `stages` says: %s; the artifact is %s',
             ', '.join(left_out),
@@ -82,5 +97,5 @@ def _help(command: str) -> str:
     if command == 'pipeline':
         about = f'Runs {", ".join(STAGES)} in order.'
     else:
-        about = (import_module(f'trt_openvla_ros.pipeline.{command}').__doc__ or '').strip()
+        about = (_MODULES[command].__doc__ or '').strip()
     return _USAGE.format(name=command, about=about, settings=describe_settings(Config))

@@ -1,4 +1,4 @@
-"""The settings of the pipeline: of all of it, and of each stage in a section of its name."""
+"""All settings of the pipeline: the common ones, and a section for each command."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.opening import ModelSettings
-from trt_openvla_ros.pipeline import build_engine, openvla_run, quantize, save_backbone, verify
-from trt_openvla_ros.settings import field_of, list_settings, read_settings, setting
+from trt_openvla_ros.pipeline import openvla_run
+from trt_openvla_ros.pipeline.build_engine import stage as build_engine
+from trt_openvla_ros.pipeline.quantize import stage as quantize
+from trt_openvla_ros.pipeline.save_backbone import stage as save_backbone
+from trt_openvla_ros.pipeline.settings import Common
+from trt_openvla_ros.pipeline.verify import stage as verify
+from trt_openvla_ros.settings import read_settings, setting
 
+# In the order in which they run.
 STAGES = ('save_backbone', 'quantize', 'build_engine', 'verify')
-_MODEL = list_settings(ModelSettings)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Every setting; each stage has its own section."""
+class Config(Common):
+    """Every setting; each command has its own section."""
 
-    artifact: str = setting('', 'Directory that the pipeline writes.')
-    checkpoint: str = setting('', 'OpenVLA checkpoint: a directory, or its Hub id.')
-    unnorm_key: str = field_of(_MODEL['unnorm_key'])
-    prompt_style: str = field_of(_MODEL['prompt_style'])
-    device: str = field_of(_MODEL['device'])
-    max_new_tokens: int = field_of(_MODEL['max_new_tokens'])
     stages: tuple[str, ...] = setting(
         STAGES, 'What the command pipeline runs, always in this order.', choices=STAGES
     )
@@ -34,17 +32,17 @@ class Config:
     openvla_run: openvla_run.Settings = field(default_factory=openvla_run.Settings)
 
 
-def read_configuration(arguments: Sequence[str], stage: str = '') -> Config:
-    """Read the command line of a stage, or of the whole pipeline.
+def read_configuration(arguments: Sequence[str], section: str = '') -> Config:
+    """Read the command line of one command, or of the whole pipeline.
 
     Args:
         arguments: As `read_settings` takes them.
-        stage: The stage whose settings may be given short; '' for none.
+        section: The command whose settings may be given short; '' for none.
 
     Raises:
         ConfigError: An argument, a file or a value cannot be used.
     """
-    config = read_settings(Config, arguments, 'pipeline', stage)
+    config = read_settings(Config, arguments, 'pipeline', section)
     for name in ('artifact', 'checkpoint'):
         if not getattr(config, name):
             raise ConfigError(

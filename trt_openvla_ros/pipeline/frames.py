@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.settings import setting
 
@@ -22,7 +22,7 @@ _MOST_STEPS = 20  # an expert is about done then
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """Where images and instructions come from; inherited by the stages that need some."""
+    """The source of images and instructions; stages that need some inherit it."""
 
     folder: str = setting(
         '',
@@ -44,7 +44,7 @@ class FrameSettings:
 
     @property
     def source(self) -> str:
-        """Where they come from, for people."""
+        """The source, for people."""
         return self.folder or self.bag or 'simulated table'
 
 
@@ -55,7 +55,7 @@ class Frame:
     Attributes:
         image: [H, W, 3] uint8 RGB.
         instruction: What the user says.
-        name: Where it is from, for reports.
+        name: Its file, time or scene, for reports.
     """
 
     image: np.ndarray
@@ -64,7 +64,7 @@ class Frame:
 
 
 def recorded(settings: FrameSettings, section: str) -> Path | None:
-    """The folder or bag that frames are read from; None where the simulation makes them.
+    """Give the folder or bag that frames are read from; None if the simulation makes them.
 
     Raises:
         ConfigError: There is no such folder or bag, or both are given.
@@ -86,8 +86,8 @@ def recorded(settings: FrameSettings, section: str) -> Path | None:
 
 
 def source_key(settings: FrameSettings) -> dict[str, Any]:
-    """Tell what of the settings changes the frames, beside what is in the folder or bag."""
-    # What is in it counts, and not where it lies.
+    """Give the settings that change the frames, beside the content of the folder or bag."""
+    # The content counts, and not its path.
     key: dict[str, Any] = {'folder': bool(settings.folder), 'bag': bool(settings.bag)}
     topics = ('image_topic', 'instruction_topic')
     return key | {name: getattr(settings, name) if settings.bag else '' for name in topics}
@@ -97,9 +97,9 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
     """Give settings.frames frames, always the same ones.
 
     Args:
-        settings: Where from, and how many.
+        settings: Their source and number.
         section: Name of the settings' section, for messages.
-        first_seed: Of the simulation's scenes, where those are used.
+        first_seed: Seed of the first of the simulation's scenes.
 
     Raises:
         ConfigError: The folder or bag has too few, or one cannot be read.
@@ -119,13 +119,19 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
     chosen = spread(len(images), settings, 'images', section)
     instructions = _instructions(place)
     return [
-        Frame(_read(images[i]), _instruction_of(images[i], instructions), images[i].name)
+        Frame(read_image(images[i]), _instruction_of(images[i], instructions), images[i].name)
         for i in chosen
     ]
 
 
 def spread(there: int, settings: FrameSettings, of: str, section: str) -> list[int]:
-    """Choose as many as are wanted, over all: neighbours in a recording look alike.
+    """Choose settings.frames of them, evenly: neighbours in a recording look alike.
+
+    Args:
+        there: How many there are.
+        settings: How many are wanted.
+        of: Their name in messages.
+        section: Name of the settings' section, for messages.
 
     Raises:
         ConfigError: There are fewer.
@@ -142,12 +148,8 @@ def read_image(path: Path) -> np.ndarray:
     """Read an image file as [H, W, 3] uint8 RGB.
 
     Raises:
-        ConfigError: There is none, or it is none.
+        ConfigError: The file is missing, or is no image.
     """
-    return _read(path)
-
-
-def _read(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert('RGB'))
@@ -159,11 +161,8 @@ def _instructions(folder: Path) -> dict[str, str]:
     path = folder / INSTRUCTIONS
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'{path} is not JSON: {error}') from error
-    if not isinstance(content, dict) or not all(isinstance(t, str) for t in content.values()):
+    content = read_object(path, '', 'it must map file names to instructions')
+    if not all(isinstance(text, str) for text in content.values()):
         raise ConfigError(f'{path} must map file names to instructions')
     return content
 
@@ -182,10 +181,10 @@ def _instruction_of(image: Path, instructions: dict[str, str]) -> str:
 
 
 def _simulated(count: int, first_seed: int, section: str) -> list[Frame]:
-    """One frame of each scene, some steps on the way to one of its goals."""
+    """Give one frame of each scene, some steps on the way to one of its goals."""
     with suppress(ImportError):
-        # Both bring an LLVM. Where Mesa's, which the simulation renders with, is loaded before
-        # triton's, which timm needs later, the process ends in a segmentation fault.
+        # Triton, which timm needs later, and Mesa, which renders the simulation, each bring an
+        # LLVM. If Mesa's is loaded first, the process ends in a segmentation fault.
         import triton  # noqa: F401
     try:
         from trt_openvla_ros.sim.expert import expert

@@ -16,10 +16,10 @@ _WORTH_A_BAR = 1 << 30
 
 
 class Hashes:
-    """Hashes files; fills the mapping it was made with, which goes into the manifest."""
+    """Hashes files, and remembers their hashes."""
 
     def __init__(self, known: dict[str, list[Any]]) -> None:
-        """Remember in known: path to [size, time [ns], hash]."""
+        """Remember in `known`, which maps a path to its size, time [ns] and hash."""
         self._known = known
 
     def of(self, inputs: Mapping[str, Path]) -> dict[str, str]:
@@ -29,7 +29,7 @@ class Hashes:
             inputs: Names to paths; a file below a directory is named NAME/its/path.
 
         Raises:
-            ArtifactError: There is no such file.
+            ArtifactError: A file is missing.
         """
         files = {}
         for name, path in inputs.items():
@@ -54,7 +54,7 @@ class Hashes:
     def _hash(self, path: Path, bar: tqdm) -> str:
         digest = self._recall(path)
         if digest is None:
-            # Before reading: what changes meanwhile will then be hashed again.
+            # Before reading: a file that changes while it is read will be hashed again.
             stat = path.stat()
             sha = hashlib.sha256()
             with path.open('rb') as file:
@@ -67,7 +67,7 @@ class Hashes:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Every file below a directory, in order; links are followed, as those of the Hub's cache."""
+    """List every file below a directory, in order; it follows links, as the Hub's cache has."""
     for entry in sorted(directory.iterdir()):
         if entry.is_dir():
             yield from files_below(entry)

@@ -6,39 +6,35 @@ openvla_run --params-file FILE --image cup.jpg --instruction 'pick up the cup'
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 import logging
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from trt_openvla_ros.engines import DTYPES
-from trt_openvla_ros.errors import ArtifactError, ConfigError
+import numpy as np
+
+from trt_openvla_ros.engines.base import DTYPES
+from trt_openvla_ros.errors import ArtifactError
 from trt_openvla_ros.pipeline.annotation import annotate
+from trt_openvla_ros.pipeline.artifact import Artifact
 from trt_openvla_ros.pipeline.frames import read_image
-from trt_openvla_ros.policy import Policy
-from trt_openvla_ros.settings import setting
+from trt_openvla_ros.pipeline.settings import Common, MODEL
+from trt_openvla_ros.policy.local import Policy
+from trt_openvla_ros.settings import field_of, setting
 
-if TYPE_CHECKING:
-    from trt_openvla_ros.pipeline.artifact import Artifact
-    from trt_openvla_ros.pipeline.configuration import Config
-
-_DEFAULT_IMAGE = 'coffee.jpg'
+_DEFAULT_IMAGE = 'coffee.jpg'  # beside this module
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What openvla_run can be told."""
+    """The settings of openvla_run."""
 
     image: str = setting('', 'Image file; empty takes a photograph of a coffee cup.')
     instruction: str = setting('pick up the coffee cup', 'What to do.')
     engine: str = setting('torch', 'Backend that runs the model: torch or tensorrt_llm.')
-    vision_engine: str = setting(
-        '',
-        'Backend of the vision encoder; empty is tensorrt where engine is tensorrt_llm and the '
-        'artifact has such an engine, else torch.',
-        choices=('', 'torch', 'tensorrt'),
-    )
+    vision_engine: str = field_of(MODEL['vision_engine'])
     dtype: str = setting(
         '',
         'Precision of torch; empty is bfloat16 on a GPU and float32 on the CPU.',
@@ -47,24 +43,23 @@ class Settings:
     output: str = setting('', 'Where the picture goes; empty is openvla_run.png in the artifact.')
 
 
-def run(config: Config, artifact: Artifact) -> dict[str, Any]:
+def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any]:
     """Predict one step and draw it; every time, as nothing is built on it.
 
     Raises:
         ArtifactError: save_backbone did not run, or the picture cannot be written.
         PolicyError: The policy cannot be loaded, or gives no action.
     """
-    settings = config.openvla_run
     artifact.facts('save_backbone')
-    image = read_image(Path(settings.image).expanduser() if settings.image else _default_image())
+    image = _read(settings.image)
     policy = Policy.from_checkpoint(
         artifact.path,
-        config.unnorm_key or None,
+        common.unnorm_key or None,
         settings.engine,
-        config.device or None,
+        common.device or None,
         settings.dtype or None,
-        config.prompt_style or None,
-        max_new_tokens=config.max_new_tokens,
+        common.prompt_style or None,
+        max_new_tokens=common.max_new_tokens,
         vision_engine=settings.vision_engine or None,
     )
     # Once before, because a first call also allocates and compiles.
@@ -73,7 +68,7 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
     output = (
         Path(settings.output).expanduser()
         if settings.output
-        else artifact.path.joinpath('openvla_run.png')
+        else artifact.path / 'openvla_run.png'
     )
     try:
         annotate(image, settings.instruction, prediction).save(output)
@@ -94,10 +89,8 @@ def run(config: Config, artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _default_image() -> Path:
-    # In share/ where colcon installed it, in test/data of a checkout.
-    for parent in Path(__file__).resolve().parents:
-        for folder in ('share/trt_openvla_ros/images', 'test/data'):
-            if (parent / folder / _DEFAULT_IMAGE).is_file():
-                return parent / folder / _DEFAULT_IMAGE
-    raise ConfigError(f'{_DEFAULT_IMAGE} is not installed; give an image by --image FILE')
+def _read(image: str) -> np.ndarray:
+    if image:
+        return read_image(Path(image).expanduser())
+    with as_file(files(__package__) / _DEFAULT_IMAGE) as file:
+        return read_image(file)

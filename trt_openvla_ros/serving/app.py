@@ -1,9 +1,9 @@
-"""The application: routes, and what is common to their answers."""
+"""The application: its routes, its pages and its error answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 import re
@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.contracts import BasePolicy, Prediction
 from trt_openvla_ros.serving import openpi
 from trt_openvla_ros.serving.body import read_body, read_fields
 from trt_openvla_ros.serving.dialects import Question, read_form, read_question
@@ -26,24 +26,21 @@ from trt_openvla_ros.serving.settings import ServerSettings
 
 _PAGE = files('trt_openvla_ros.serving') / 'page'
 _SAMPLE_NAME = re.compile(r'[a-z_]+\.jpg')
-_CLIENT_GONE = 499  # nobody reads it; nginx's number for it, in the metrics
+_CLIENT_GONE = 499  # nginx's number for a client that left; only the metrics show it
 
 
-def create_app(
-    load_policy: Callable[[], Policy], settings: ServerSettings, token: str | None = None
-) -> FastAPI:
+def create_app(policy: BasePolicy, settings: ServerSettings, token: str | None = None) -> FastAPI:
     """Make the application.
 
     Args:
-        load_policy: Called when the application starts, and only then; what it raises, the
-            application's start raises.
-        settings: The server's.
-        token: What clients must send; None asks for none.
+        policy: Policy to serve; the application closes it at its own end.
+        settings: Settings of the server.
+        token: Token that clients must send; None asks for none.
     """
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = Service(load_policy(), settings)
+        app.state.service = service = Service(policy, settings)
         service.start()
         yield
         await service.close()
@@ -53,7 +50,7 @@ def create_app(
         description=DESCRIPTION,
         version='1',
         lifespan=life,
-        # FastAPI's pages load their code from elsewhere; a laboratory may have no elsewhere.
+        # FastAPI's own pages load code from the internet, which a laboratory may not reach.
         docs_url=None,
         redoc_url=None,
     )
@@ -66,7 +63,7 @@ def create_app(
         """Ask for the action for one image and instruction, in any of the dialects."""
         return await _act(request, app.state.service)
 
-    @app.get('/metadata', summary='What is served: checkpoint, unnorm_keys, limits, versions.')
+    @app.get('/metadata', summary='Checkpoint, unnorm_keys, limits and versions.')
     async def metadata() -> dict:
         return app.state.service.metadata
 
@@ -74,7 +71,7 @@ def create_app(
     async def healthz() -> Response:
         if app.state.service.broken:
             raise Refusal(503, BROKEN)
-        busy = app.state.service.line.busy_for
+        busy = app.state.service.queue.busy_for
         if busy > settings.timeout:
             raise Refusal(503, f'the policy has not answered for {busy:.0f} s')
         return Response('OK\n', media_type='text/plain')
@@ -95,12 +92,13 @@ async def _act(request: Request, service: Service) -> Response:
     try:
         address = request.client.host if request.client else None
         client = service.client_of(address, request.headers.get('x-client-id'))
-        with service.line.place(client):
+        with service.queue.place(client):
             question, reading = await _read(request, service)
             dialect = question.dialect
-            answer = await _unless_gone(request, service.answer(client, question, reading))
+            prediction = await _unless_gone(request, service.answer(client, question, reading))
+            body = question.write(prediction)
             status = 200
-            return Response(question.write(answer), media_type='application/json')
+            return Response(body, media_type='application/json')
     except Refusal as refusal:
         status = refusal.status
         raise
@@ -108,7 +106,7 @@ async def _act(request: Request, service: Service) -> Response:
         status = _CLIENT_GONE
         return Response(status_code=status)
     except asyncio.CancelledError:
-        # The time for open requests is over; uvicorn would call it an internal error.
+        # The time for open requests is over; uvicorn would report an internal error.
         refusal = Refusal(503, 'the server is shutting down', 5)
         status = refusal.status
         return _refused(refusal)
@@ -129,13 +127,13 @@ async def _read(request: Request, service: Service) -> tuple[Question, float]:
     return await service.read(read_form, await read_fields(request.headers, body))
 
 
-async def _unless_gone(request: Request, answer: object) -> object:
-    """Await an answer, unless the client goes: then it takes up no more time.
+async def _unless_gone(request: Request, answer: Awaitable[Prediction]) -> Prediction:
+    """Await an answer, but cancel it if the client leaves.
 
     Raises:
-        ClientDisconnect: It went.
+        ClientDisconnect: The client left.
     """
-    # The body was read, so what is received next is the end of the connection.
+    # The body was read, so the next message is the end of the connection.
     gone = asyncio.ensure_future(request.receive())
     asked = asyncio.ensure_future(answer)
     try:
@@ -174,7 +172,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        # Starlette raises it again behind this answer, and uvicorn logs the traceback.
+        # Starlette raises it again after this answer, and uvicorn logs the traceback.
         return _refused(Refusal(500, "internal error; the server's log has it"))
 
 

@@ -1,7 +1,7 @@
 """Numpy arrays in JSON (json_numpy) and in msgpack (openpi), read strictly.
 
-Only numbers, never pickled objects, and never more memory than bytes were sent: the length is
-checked before anything is allocated.
+Arrays hold only numbers, never pickled objects. Their length is checked before anything is
+allocated, so an array never takes more memory than the client sent bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEVERAL_BYTES = ('i2', 'i4', 'i8', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
 # Single bytes have no order, so numpy writes '|' for them.
 DTYPES = frozenset(('|b1', '|i1', '|u1', *(o + kind for o in '<>' for kind in _SEVERAL_BYTES)))
 _MAX_DIMS = 8
-# What any body can hold is less. An empty array may still have lengths that numpy cannot count.
+# No body can hold more. An empty array may still have lengths that numpy cannot count.
 _MAX_BYTES = 2**40
 
 
@@ -35,7 +35,7 @@ def read_json(data: bytes | str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        # A RecursionError's text is about Python, and the client has none.
+        # A RecursionError's text is about Python, which does not concern the client.
         detail = 'it is nested too deeply' if isinstance(error, RecursionError) else error
         raise Refusal(400, f'the body is not JSON: {detail}') from None
 
@@ -64,7 +64,7 @@ def array_of_json(value: dict) -> np.ndarray:
 
 
 def json_of_array(array: np.ndarray) -> dict:
-    """Give what json_numpy 2 writes for an array."""
+    """Write an array as json_numpy 2 does."""
     array = np.asarray(array)
     return {
         '__numpy__': base64.b64encode(array.tobytes()).decode(),
@@ -91,7 +91,7 @@ def read_msgpack(data: bytes) -> Any:
         Refusal: It is not msgpack, or holds anything but plain values and arrays of numbers.
     """
     try:
-        # Lengths that are announced are limited by those that are there.
+        # msgpack limits announced lengths by the length of data.
         return msgpack.unpackb(
             data, object_hook=_unpacked, ext_hook=_no_extension, strict_map_key=False
         )
@@ -134,7 +134,7 @@ def _no_extension(code: int, data: bytes) -> None:
 
 
 def _header(dtype: Any, shape: Any) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Check dtype and shape; give them with the size in bytes."""
+    """Check dtype and shape, and give them with the size in bytes."""
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise Refusal(400, f'dtype {dtype!r:.60} is not allowed; use |u1 for images')
     if (

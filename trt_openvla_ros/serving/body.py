@@ -19,17 +19,17 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
     """Receive a body.
 
     Args:
-        request: Nothing of it was received yet.
-        limit: Longest body [bytes]; what announces more is refused unread.
-        timeout: Longest time it may take [s].
+        request: Request whose body is still unread.
+        limit: Longest body [bytes]; a request that announces more is refused unread.
+        timeout: Longest time to receive the body [s].
 
     Raises:
-        Refusal: It is too long or too slow.
+        Refusal: The body is compressed, too long or too slow.
         ClientDisconnect: The client left.
     """
     if request.headers.get('content-encoding', 'identity').lower() != 'identity':
         # A small compressed body can be a large one.
-        raise Refusal(415, 'compressed bodies are not accepted; send it as it is')
+        raise Refusal(415, 'compressed bodies are not accepted; send the body uncompressed')
     too_long = Refusal(413, f'the body is longer than {limit} bytes; send a JPEG, or less')
     announced = request.headers.get('content-length', '')
     if announced.isdecimal() and int(announced[:20]) > limit:
@@ -50,10 +50,10 @@ async def read_body(request: Request, limit: int, timeout: float) -> bytes:
 
 
 async def read_fields(headers: Headers, body: bytes) -> dict[str, str | bytes]:
-    """Read the fields of a multipart body; files as bytes.
+    """Read the fields of a multipart body, with files as bytes.
 
     Raises:
-        Refusal: It is not multipart.
+        Refusal: The body is not multipart.
     """
 
     async def stream() -> AsyncIterator[bytes]:

@@ -1,22 +1,24 @@
-"""The ways in which clients ask over HTTP, told apart by content, and how each is answered.
+"""The dialects in which clients ask over HTTP; the content of a request tells its dialect.
 
 original  tensorrt-openvla (rail-berkeley): the image is a string of json_numpy.
-openvla   deploy.py of openvla/openvla: the image is json_numpy; answered by a bare array.
-oft       deploy.py of moojink/openvla-oft: 'full_image'; answered by a list of arrays.
-modern    this project's: the image is a JPEG or PNG file, in base64 or as a multipart file.
+openvla   deploy.py of openvla/openvla: the image is json_numpy; the answer is a bare array.
+oft       deploy.py of moojink/openvla-oft: 'full_image'; the answer is a list of arrays.
+modern    this project: the image is a JPEG or PNG file, in base64 or as a multipart file.
 
-openvla and oft may come doubly encoded, {"encoded": "<JSON text>"}, and are answered likewise.
+openvla and oft may come doubly encoded, {"encoded": "<JSON text>"}; the answer then is as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 import json
 from typing import Any
 
 import numpy as np
 
+from trt_openvla_ros.codec import encode_prediction
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.serving.arrays import (
     array_of_json,
@@ -33,48 +35,29 @@ _MAX_TEXT = 2000
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the server knows once the policy has answered.
-
-    Attributes:
-        prediction: The policy's.
-        timings: Seconds by part, the policy's and the server's.
-        prompt_ids: What the model read: prompt ids, with ids past the model's vocabulary where
-            the image stood.
-        decode: Ids to text, special tokens left out.
-    """
-
-    prediction: Prediction
-    timings: dict[str, float]
-    prompt_ids: Callable[[], list[int]]
-    decode: Callable[[list[int]], str]
-    eos_id: int
-
-
-@dataclass(frozen=True)
 class Question:
-    """A request, understood.
+    """A parsed request.
 
     Attributes:
-        dialect: One of the names above.
+        dialect: Name of the dialect, as above.
         image: [H, W, 3] uint8 RGB.
-        instruction: A sentence, or a full prompt.
-        unnorm_key: None leaves it to the server.
-        write: Answer to the body of the response, JSON.
+        instruction: Instruction, or a whole prompt.
+        unnorm_key: Name of the data set; None lets the server choose.
+        write: Function from a prediction to the JSON body of the response.
     """
 
     dialect: str
     image: np.ndarray
     instruction: str
     unnorm_key: str | None
-    write: Callable[[Answer], bytes]
+    write: Callable[[Prediction], bytes]
 
 
 def read_question(body: bytes, max_pixels: int) -> Question:
-    """Understand the JSON body of a request.
+    """Parse the JSON body of a request.
 
     Raises:
-        Refusal: It is none of the dialects, or its image or text cannot be used.
+        Refusal: The body is in none of the dialects, or its image or text cannot be used.
     """
     payload = read_json(body)
     if not isinstance(payload, dict):
@@ -86,7 +69,7 @@ def read_question(body: bytes, max_pixels: int) -> Question:
         payload = read_json(payload['encoded'])
         if not isinstance(payload, dict):
             raise Refusal(400, f'encoded holds a JSON {_kind(payload)}; an object is needed')
-    # Also those that are not used, such as a wrist camera's: what cannot be read is refused.
+    # Unused arrays too, such as a wrist camera's: a broken one is refused.
     for key, value in payload.items():
         if is_array(value):
             payload[key] = array_of_json(value)
@@ -104,7 +87,7 @@ def read_question(body: bytes, max_pixels: int) -> Question:
 
 
 def read_form(fields: dict[str, str | bytes], max_pixels: int) -> Question:
-    """Understand a multipart request: a file called image, and texts.
+    """Parse a multipart request: a file called image, and texts.
 
     Raises:
         Refusal: A field is missing or cannot be used.
@@ -130,7 +113,7 @@ def _numpy_question(
         dialect,
         rgb_of_array(image, max_pixels),
         *_texts(payload),
-        lambda answer: writer(answer, double),
+        partial(writer, double=double),
     )
 
 
@@ -145,7 +128,7 @@ def _original_question(payload: dict, max_pixels: int) -> Question:
         'original',
         rgb_of_array(array_of_json(image), max_pixels),
         *_texts(payload),
-        lambda answer: _write_original(answer, return_ids),
+        partial(_write_original, return_ids=return_ids),
     )
 
 
@@ -164,7 +147,7 @@ def _texts(payload: dict) -> tuple[str, str | None]:
 
 
 def check_text(name: str, text: str) -> None:
-    """Refuse text that is too long or no Unicode."""
+    """Refuse text that is too long or not valid Unicode."""
     if len(text) > _MAX_TEXT:
         raise Refusal(400, f'{name} has {len(text)} characters; {_MAX_TEXT} are allowed')
     # JSON can spell halves of characters, which no tokenizer or terminal can take.
@@ -172,41 +155,32 @@ def check_text(name: str, text: str) -> None:
         raise Refusal(400, f'{name} is not valid Unicode: {text!a}')
 
 
-def write_modern(answer: Answer) -> bytes:
+def write_modern(prediction: Prediction) -> bytes:
     """Write every field of a Prediction as plain JSON; numbers survive exactly."""
-    p = answer.prediction
-    return _compact(
-        {
-            'action': p.action.tolist(),
-            'normalised_action': p.normalised_action.tolist(),
-            'action_ids': p.action_ids.tolist(),
-            'generated_ids': p.generated_ids.tolist(),
-            'reasoning': p.reasoning,
-            'reasoning_fields': p.reasoning_fields,
-            'prompt': p.prompt,
-            'unnorm_key': p.unnorm_key,
-            'out_of_range': p.out_of_range,
-            'timings': answer.timings,
-        }
-    )
+    return _compact(encode_prediction(prediction))
 
 
-def _write_array(answer: Answer, double: bool) -> bytes:
-    return _compact(_maybe_text(json_of_array(answer.prediction.action), double))
+def _write_array(prediction: Prediction, double: bool) -> bytes:
+    return _compact(_maybe_text(json_of_array(prediction.action), double))
 
 
-def _write_chunk(answer: Answer, double: bool) -> bytes:
-    """Answer openvla-oft's clients, who take a chunk of actions: it has one."""
-    return _compact(_maybe_text([json_of_array(answer.prediction.action)], double))
+def _write_chunk(prediction: Prediction, double: bool) -> bytes:
+    """Answer openvla-oft's clients, who take a list of actions."""
+    actions = [json_of_array(action) for action in prediction.actions]
+    return _compact(_maybe_text(actions, double))
 
 
-def _write_original(answer: Answer, return_ids: bool) -> bytes:
-    """As the original: what was read and what was written, without </s>."""
-    generated = [int(i) for i in answer.prediction.generated_ids if i != answer.eos_id]
-    ids = [*answer.prompt_ids(), *generated]
-    what = json_of_array(np.asarray(ids, np.int32)) if return_ids else answer.decode(ids)
-    action = json_of_array(answer.prediction.action)
-    return _compact(json.dumps({'action': action, 'generated': what}))
+def _write_original(prediction: Prediction, return_ids: bool) -> bytes:
+    """Answer as the original does, with the prompt and the answer of the model, without </s>."""
+    transcript = prediction.transcript
+    if transcript is None:
+        raise Refusal(
+            501, 'this server has no tokenizer; ask the server behind it, or in the modern dialect'
+        )
+    ids = json_of_array(transcript.ids.astype(np.int32))
+    generated = ids if return_ids else transcript.text
+    action = json_of_array(prediction.action)
+    return _compact(json.dumps({'action': action, 'generated': generated}))
 
 
 def _maybe_text(value: Any, double: bool) -> Any:
@@ -214,7 +188,7 @@ def _maybe_text(value: Any, double: bool) -> Any:
 
 
 def _compact(value: Any) -> bytes:
-    # The separators of FastAPI, which the servers that are spoken of here use.
+    # The separators of FastAPI, which the servers of the other dialects use.
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':')).encode()
 
 

@@ -1,4 +1,4 @@
-"""What every request passes before the application sees it: who asks, and from where."""
+"""The checks of every request before the application sees it: token, host and origin."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Nothing of a checkpoint or a robot is told here.
+# These paths tell nothing about a checkpoint or a robot.
 OPEN_PATHS = frozenset(('/', '/healthz', '/docs', '/openapi.json'))
 OPEN_FOLDER = '/samples/'
-# A client that has not finished sending sees a broken connection instead of the reason; so a
-# refused body is received, held nowhere, within these bounds.
+# A client that is still sending would see a broken connection instead of the reason. So the rest
+# of a refused body is received and thrown away, within these bounds [s, bytes].
 _DRAIN_TIME, _DRAIN_BYTES = 2.0, 64 * 2**20
-_MAX_NUMBER = 128  # characters of a request's id that are echoed
+_MAX_NUMBER = 128  # characters of a question's id that are echoed
 
 _HEADERS = [
     (b'x-content-type-options', b'nosniff'),
@@ -39,7 +39,7 @@ _HEADERS = [
 
 
 class Guard:
-    """ASGI middleware: bearer token, host and origin; and refusals that clients can read."""
+    """ASGI middleware that checks token, host and origin, and refuses in a readable way."""
 
     def __init__(
         self, app: Callable[..., Awaitable[None]], token: str | None, local: bool
@@ -48,39 +48,39 @@ class Guard:
 
         Args:
             app: The application.
-            token: Asked for, except by what is open to all; None asks for none.
-            local: Only this machine reaches the server: without a token, other names for it
-                are refused.
+            token: Bearer token for all but the open paths; None asks for none.
+            local: Whether only this machine reaches the server; without a token, other host names
+                are refused then.
         """
         self._app, self._token, self._local = app, token, local
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Let a request through, or refuse it."""
         if scope['type'] not in ('http', 'websocket'):
             await self._app(scope, receive, send)
             return
         headers = {
             key.decode('latin-1'): value.decode('latin-1') for key, value in scope['headers']
         }
-        courteous = _Courtesy(receive, send, headers) if scope['type'] == 'http' else None
+        exchange = _Exchange(receive, send, headers) if scope['type'] == 'http' else None
         try:
             self._check(scope, headers)
         except Refusal as refusal:
-            if courteous is None:
+            if exchange is None:
                 await _refuse_websocket(refusal, scope, receive, send)
             else:
-                await send_refusal(refusal, courteous.send)
+                await send_refusal(refusal, exchange.send)
             return
-        if courteous is None:
+        if exchange is None:
             await self._app(scope, receive, send)
         else:
-            await self._app(scope, courteous.receive, courteous.send)
+            await self._app(scope, exchange.receive, exchange.send)
 
     def _check(self, scope: Message, headers: dict[str, str]) -> None:
         origin, host = headers.get('origin'), headers.get('host', '')
         # A page of another site must not use the browser of someone who may use the server.
         if origin is not None and origin.lower().partition('://')[2] != host.lower():
-            raise Refusal(403, f'requests of pages of {origin} are not answered')
+            raise Refusal(403, f'requests from pages of {origin} are not answered')
         if self._token is None:
             # Such a page may also give this machine a name of its own (DNS rebinding).
             if self._local and not _is_here(_hostname(host)):
@@ -96,16 +96,16 @@ class Guard:
             raise Refusal(401, 'send the token of this server: Authorization: Bearer TOKEN')
 
 
-class _Courtesy:
-    """Receives what is left of a body before the response begins, and sets headers."""
+class _Exchange:
+    """A request and its response: receives the rest of the body first, and adds headers."""
 
     def __init__(self, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         self._receive, self._send = receive, send
-        # Such a client waits for a word before it sends the body.
+        # Such a client waits for a response before it sends the body.
         self._expects = headers.get('expect', '').lower() == '100-continue'
         self._ended = 'content-length' not in headers and 'transfer-encoding' not in headers
         self._begun = False
-        # So that clients know which question an answer is to.
+        # Clients compare it with the id of their question.
         number = headers.get('x-question-id', '')[:_MAX_NUMBER]
         self._echo = [(b'x-question-id', number.encode('latin-1'))] if number else []
 
@@ -153,7 +153,7 @@ def refusal_body(refusal: Refusal) -> bytes:
 
 
 def refusal_headers(refusal: Refusal) -> dict[str, str]:
-    """Give the headers that a refusal comes with."""
+    """Give the headers of a refusal."""
     headers = {
         'content-type': 'application/json',
         'content-length': str(len(refusal_body(refusal))),
@@ -177,7 +177,7 @@ async def _refuse_websocket(
 
 def _is_here(hostname: str) -> bool:
     # Clients of openvla, openvla-oft and openpi call this machine 0.0.0.0 unless told otherwise.
-    # It is no name that a page of another site can give it.
+    # A page of another site cannot give it that name.
     return is_loopback(hostname) or hostname in ('0.0.0.0', '::')
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import logging
-import os
 import signal
 import socket
 import sys
@@ -13,7 +12,7 @@ from fastapi import FastAPI
 import uvicorn
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
-from trt_openvla_ros.opening import open_policy
+from trt_openvla_ros.policy.loading import open_policy
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
 from trt_openvla_ros.settings import describe_settings, read_settings
@@ -31,10 +30,10 @@ def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws_max_size=settings.max_body,
-        # Messages that wait are memory that nobody counts.
+        # Nobody counts the memory of waiting messages.
         ws_max_queue=1,
         ws_per_message_deflate=False,
-        # Beyond this uvicorn itself says 503: connections that ask nothing cost memory too.
+        # Beyond this uvicorn itself answers 503, because idle connections cost memory too.
         limit_concurrency=4 * settings.queue_size + 64,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
@@ -46,18 +45,18 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         PolicyError: The policy cannot be loaded, or the address cannot be used.
     """
-    token = read_token(settings, os.environ)
-    # Before the minutes of loading: an address that is taken is known at once.
+    token = read_token(settings)
+    # Before the minutes of loading, so an address that is taken fails at once.
     with _bind(settings) as listener:
         policy = open_policy(settings)
-        # Not before: clients would wait for a model that loads, and take it for a slow one.
+        # Not before: clients of a model that still loads would take it for a slow one.
         _listen(listener, settings)
         host, port = listener.getsockname()[:2]
         address = f'[{host}]' if ':' in host else host
-        _log.info('serving %s on http://%s:%d', policy.checkpoint.path, address, port)
+        _log.info('serving %s on http://%s:%d', policy.description.checkpoint, address, port)
         if token is None and not settings.is_loopback:
             _log.warning('allow_no_token: whoever reaches %s can use this policy', host)
-        app = create_app(lambda: policy, settings, token)
+        app = create_app(policy, settings, token)
         uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listener])
 
 
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(describe_settings(ServerSettings))
         return
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
-    # uvicorn finishes what it began, and then sends itself the signal that it was sent.
+    # uvicorn finishes open requests, and then raises the same signal again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         serve(read_settings(ServerSettings, arguments, NAME))
@@ -95,7 +94,7 @@ def _bind(settings: ServerSettings) -> socket.socket:
 def _listen(listener: socket.socket, settings: ServerSettings) -> None:
     try:
         listener.listen(2048)
-    except OSError as error:  # of two that loaded at once, the second
+    except OSError as error:  # another server took the address during loading
         raise _taken(settings, error) from error
 
 

@@ -1,4 +1,4 @@
-"""What a server counts and times, for Prometheus."""
+"""Counters and times of a server, for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from prometheus_client import (
     Info,
     ProcessCollector,
 )
+
+from trt_openvla_ros.contracts import Timings
 
 CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0, 30.0)
@@ -31,7 +33,7 @@ class Metrics:
             ('dialect', 'status'), registry=self.registry,
         )  # fmt: skip
         self._left = Counter(
-            f'{prefix}_left', 'Requests that left the line: full, superseded, timeout, abandoned.',
+            f'{prefix}_left', 'Requests without an answer: full, superseded, timeout, abandoned.',
             ('reason',), registry=self.registry,
         )  # fmt: skip
         self._parts = Histogram(
@@ -43,20 +45,20 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self._inside = Gauge(
-            f'{prefix}_inside', 'Requests that are received, wait, or are computed.',
+            f'{prefix}_inside', 'Requests that are being received, waiting or being computed.',
             registry=self.registry,
         )  # fmt: skip
         self._waiting = Gauge(
             f'{prefix}_waiting', 'Requests that wait for the policy.', registry=self.registry
         )
-        self._info = Info(prefix, 'What is served.', registry=self.registry)
+        self._info = Info(prefix, 'Facts about the served policy.', registry=self.registry)
 
     def describe(self, facts: dict[str, str]) -> None:
-        """Say what is served."""
+        """Set the facts about the served policy."""
         self._info.info(facts)
 
     def watch(self, inside: Callable[[], int], waiting: Callable[[], int]) -> None:
-        """Read these two whenever somebody asks."""
+        """Read these two numbers at each request for the metrics."""
         self._inside.set_function(inside)
         self._waiting.set_function(waiting)
 
@@ -65,15 +67,15 @@ class Metrics:
         self._requests.labels(dialect, str(status)).inc()
 
     def left(self, reason: str) -> None:
-        """Count a request that left the line without an answer."""
+        """Count a request that left the queue without an answer."""
         self._left.labels(reason).inc()
 
-    def predicted(self, timings: dict[str, float], out_of_range: int) -> None:
+    def predicted(self, timings: Timings, out_of_range: int) -> None:
         """Add the timings [s] of a request that was answered."""
         self._out_of_range.inc(out_of_range)
         for part, seconds in timings.items():
             self._parts.labels(part).observe(seconds)
 
     def text(self) -> bytes:
-        """Write all in Prometheus's text format."""
+        """Write all numbers in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The websocket protocol of openpi's clients: msgpack with numpy arrays, one answer a message.
+"""The websocket protocol of openpi's clients: msgpack with numpy arrays, one answer per message.
 
 Source: packages/openpi-client of Physical-Intelligence/openpi.
 """
@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.serving.arrays import read_msgpack, write_msgpack
-from trt_openvla_ros.serving.dialects import Answer, check_text, Question
+from trt_openvla_ros.serving.dialects import check_text, Question
 from trt_openvla_ros.serving.pictures import rgb_of_array
 from trt_openvla_ros.serving.refusal import Refusal
 from trt_openvla_ros.serving.service import Service
 
-# The camera that OpenVLA models see, in the words of openpi's environments (LIBERO, DROID,
-# others); further cameras and the robot's state are not used.
+# Keys of the camera that OpenVLA models see, in openpi's environments (LIBERO, DROID, others).
+# Further cameras and the robot's state are not used.
 IMAGE_KEYS = ('observation/image', 'observation/exterior_image_1_left', 'image')
 _CLOSE_CODES = {413: 1009, 409: 1013, 503: 1013}  # too big; try again later
 _log = logging.getLogger(__name__)
 
 
 async def converse(websocket: WebSocket, service: Service) -> None:
-    """Greet with the metadata and answer until the client leaves or errs.
+    """Send the metadata, then answer until the client leaves or makes an error.
 
     As in openpi, an error is a text frame, after which the connection is closed.
     """
@@ -44,7 +45,7 @@ async def converse(websocket: WebSocket, service: Service) -> None:
             if message['type'] == 'websocket.disconnect':
                 return
             arrived = time.perf_counter()
-            # Listened to meanwhile, because it may be that the client goes.
+            # Awaited beside the answer, because the client may leave.
             following = asyncio.ensure_future(websocket.receive())
             answering = asyncio.ensure_future(_answer(message, service, address, name, previous))
             await asyncio.wait({answering, following}, return_when=asyncio.FIRST_COMPLETED)
@@ -73,21 +74,21 @@ async def _answer(
     previous: float | None,
 ) -> bytes:
     client = service.client_of(address, name)
-    with service.line.place(client):
+    with service.queue.place(client):
         data = message.get('bytes')
         if data is None:
-            raise Refusal(400, 'a text frame; observations are binary msgpack')
+            raise Refusal(400, 'the message is a text frame; observations are binary msgpack')
         question, reading = await service.read(read_observation, data)
-        answer = await service.answer(client, question, reading)
+        prediction = await service.answer(client, question, reading)
         service.metrics.answered('openpi', 200)
-        return write_answer(answer, previous)
+        return write_answer(prediction, previous)
 
 
 def read_observation(data: bytes, max_pixels: int) -> Question:
-    """Understand an observation.
+    """Parse an observation.
 
     Raises:
-        Refusal: It is not msgpack, or its image or prompt cannot be used.
+        Refusal: The observation is not msgpack, or its image or prompt cannot be used.
     """
     observation = read_msgpack(data)
     if not isinstance(observation, dict):
@@ -104,7 +105,7 @@ def read_observation(data: bytes, max_pixels: int) -> Question:
     if not isinstance(prompt, str):
         raise Refusal(400, 'prompt is missing; the instruction is needed as text')
     if unnorm_key is not None and not isinstance(unnorm_key, str):
-        raise Refusal(400, 'unnorm_key is no text')
+        raise Refusal(400, 'unnorm_key is not text')
     check_text('prompt', prompt)
     check_text('unnorm_key', unnorm_key or '')
     return Question(
@@ -112,20 +113,20 @@ def read_observation(data: bytes, max_pixels: int) -> Question:
     )
 
 
-def write_answer(answer: Answer, previous: float | None = None) -> bytes:
-    """Write a chunk of one action, [1, D] float64.
+def write_answer(prediction: Prediction, previous: float | None = None) -> bytes:
+    """Write a chunk of actions, [H, D] float64.
 
     Args:
-        answer: The policy's.
-        previous: How long the answer before this one took [s].
+        prediction: Prediction of the policy.
+        previous: Time of the previous answer [s]; None before the first.
     """
-    prediction, timings = answer.prediction, answer.timings
+    timings = prediction.timings
     server = {'infer_ms': 1e3 * (timings['queue'] + timings['total'])}
     if previous is not None:
         server['prev_total_ms'] = 1e3 * previous
     return write_msgpack(
         {
-            'actions': prediction.action[None],
+            'actions': prediction.actions,
             'reasoning': prediction.reasoning,
             'policy_timing': {'infer_ms': 1e3 * timings['total']},
             'server_timing': server,

@@ -1,4 +1,4 @@
-"""JPEG, PNG and arrays to RGB images, within limits that hold before they are decoded."""
+"""JPEG, PNG and arrays to RGB images; limits are checked before decoding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image, ImageOps
 
 from trt_openvla_ros.serving.refusal import Refusal
 
-# More passes over the image than any encoder makes are a way to keep a processor busy.
+# No encoder makes more passes over the image; a file with more only keeps a processor busy.
 _MAX_SCANS = 64
 _START_OF_SCAN = b'\xff\xda'
 # 16-bit images would be cut to 8 bits by PIL without scaling them.
 _MODES = frozenset(('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr'))
-# What Pillow raises on broken files, whichever of its plugins it is that stumbles.
+# Errors that Pillow and its plugins raise for broken files.
 _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
     EOFError, RuntimeError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
@@ -28,13 +28,13 @@ def read_picture(data: bytes, max_pixels: int) -> np.ndarray:
 
     Args:
         data: The file.
-        max_pixels: Width times height; checked before decoding.
+        max_pixels: Largest product of width and height; checked before decoding.
 
     Returns:
         [H, W, 3] uint8 RGB.
 
     Raises:
-        Refusal: It is no such file, or is too large.
+        Refusal: The file is not JPEG or PNG, is broken, or is too large.
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=('JPEG', 'PNG'))
@@ -56,10 +56,10 @@ def read_picture(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def rgb_of_array(array: np.ndarray, max_pixels: int) -> np.ndarray:
-    """Give the [H, W, 3] uint8 of an array that Image.fromarray(...).convert('RGB') takes.
+    """Convert an array to [H, W, 3] uint8 RGB, as Image.fromarray(...).convert('RGB') does.
 
     Raises:
-        Refusal: It is not [H, W], [H, W, 3] or [H, W, 4] uint8, or too large.
+        Refusal: The array is not [H, W], [H, W, 3] or [H, W, 4] uint8, or is too large.
     """
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not fits or 0 in array.shape:

@@ -17,20 +17,22 @@ from trt_openvla_ros.errors import InputError, PolicyError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Ask, print, and end with 0 when every answer was an action."""
+    """Ask, print, and end with 0 if every answer was an action."""
     parser = argparse.ArgumentParser(
         prog='query_server',
         description=f'Ask a policy server for an action. Its token is read from {TOKEN_VARIABLE}.',
     )
     parser.add_argument('--image', type=Path, required=True, help='JPEG or PNG file')
-    parser.add_argument('--instruction', required=True, help='such as "pick up the cup"')
+    parser.add_argument('--instruction', required=True, help='text such as "pick up the cup"')
     parser.add_argument('--unnorm-key', help="data set; the default is the server's")
     parser.add_argument('--host', default='127.0.0.1')
     parser.add_argument('--port', type=int, default=8000)
-    parser.add_argument('--url', help='instead of host and port, such as https://rack/policy')
-    parser.add_argument('--repeat', type=int, default=1, help='ask so often, and tell how long')
-    parser.add_argument('--timeout', type=float, default=30.0, help='[s]')
-    parser.add_argument('--quality', type=int, default=95, help='of the JPEG; 0 sends a PNG')
+    parser.add_argument('--url', help='URL instead of host and port, such as https://rack/policy')
+    parser.add_argument(
+        '--repeat', type=int, default=1, help='number of requests; from 2 on, times are printed'
+    )
+    parser.add_argument('--timeout', type=float, default=30.0, help='longest wait [s]')
+    parser.add_argument('--quality', type=int, default=95, help='JPEG quality; 0 sends a PNG')
     args = parser.parse_args(argv)
     if args.repeat < 1 or args.timeout <= 0:
         parser.error('--repeat and --timeout must be positive')

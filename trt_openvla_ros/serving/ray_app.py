@@ -3,41 +3,40 @@
     pip install 'ray[serve]'
     python -m trt_openvla_ros.serving.ray_app --ros-args -p checkpoint:=openvla/openvla-7b
 
-Replicas share nothing: any of them answers any request, `X-Client-Id` makes way for newer requests
-within one of them, and /metrics is that of whichever answers. Ray's proxy receives bodies whole
-before a replica refuses what is too long.
+Replicas share nothing. Any replica answers any request, and /metrics shows only the replica that
+answers. A newer request of an `X-Client-Id` replaces an older one only within one replica. Ray's
+proxy receives a whole body before a replica can refuse it as too long.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-import os
 import sys
 from typing import Any
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
-from trt_openvla_ros.opening import check_checkpoint, open_policy
+from trt_openvla_ros.policy.loading import check_checkpoint, open_policy
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
 from trt_openvla_ros.settings import describe_settings, read_settings, setting
 
-NAME = 'deploy_server'  # of its node in parameter files, which both ways of serving read
+NAME = 'deploy_server'  # name of the node in parameter files, as for the server without Ray
 
 
 @dataclass(frozen=True)
 class RaySettings(ServerSettings):
-    """The parameters of deploy_server, and how many replicas there are."""
+    """The parameters of deploy_server, and the number of replicas."""
 
-    replicas: int = setting(0, 'Copies of the policy; 0 is one for each GPU.', low=0, high=1024)
+    replicas: int = setting(0, 'Copies of the policy; 0 makes one for each GPU.', low=0, high=1024)
 
 
 def application(settings: RaySettings, token: str | None, gpus: int) -> Any:
     """Make the Ray Serve application.
 
     Args:
-        settings: The replicas'.
-        token: What clients must send; None asks for none.
-        gpus: How many Ray has; without any, or with device cpu, replicas compute on CPUs.
+        settings: Settings of the replicas.
+        token: Token that clients must send; None asks for none.
+        gpus: Number of GPUs that Ray has. If it is 0, or device is cpu, replicas compute on CPUs.
     """
     from ray import serve
 
@@ -48,11 +47,11 @@ def application(settings: RaySettings, token: str | None, gpus: int) -> Any:
         name='policy',
         num_replicas=replicas,
         ray_actor_options={'num_gpus': 1 if on_gpus else 0, 'num_cpus': 1},
-        # One place for what must be answered while all others are taken: /healthz.
+        # One place more, so /healthz is answered while all others are taken.
         max_ongoing_requests=settings.queue_size + 1,
         graceful_shutdown_timeout_s=float(settings.shutdown_timeout),
     )
-    @serve.ingress(lambda: create_app(lambda: open_policy(settings), settings, token))
+    @serve.ingress(lambda: create_app(open_policy(settings), settings, token))
     class Policy:
         """A replica: the application, with a policy of its own."""
 
@@ -68,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     try:
         settings = read_settings(RaySettings, arguments, NAME)
-        token = read_token(settings, os.environ)
+        token = read_token(settings)
         check_checkpoint(settings)
         _serve(settings, token)
     except PolicyError as error:
@@ -83,7 +82,7 @@ def _serve(settings: RaySettings, token: str | None) -> None:
         from ray import serve
     except ImportError as error:
         raise ConfigError("Ray is not installed; pip install 'ray[serve]'") from error
-    # The dashboard would listen too, and asks for no token of ours.
+    # The dashboard would listen too, without asking for our token.
     ray.init(include_dashboard=False, ignore_reinit_error=True)
     serve.start(http_options={'host': settings.host, 'port': settings.port})
     gpus = int(ray.cluster_resources().get('GPU', 0))

@@ -1,22 +1,24 @@
-"""How /act is described in the OpenAPI document."""
+"""The description of /act in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from trt_openvla_ros.codec import prediction_schema
+
 DESCRIPTION = """An OpenVLA policy: image and instruction in, action out.
 
 POST /act takes four dialects, told apart by content. The openpi protocol (a websocket at /) is not
-part of OpenAPI. Send the server's token, where it has one, as `Authorization: Bearer TOKEN`. With
-`X-Client-Id: NAME` a newer request takes the place of an older one of that name that still waits,
-which is answered 409. Errors are `{"error": reason}`.
+part of OpenAPI. If the server has a token, send it as `Authorization: Bearer TOKEN`. With
+`X-Client-Id: NAME` a newer request replaces an older one of that name that still waits; the older
+one gets 409. Errors are `{"error": reason}`.
 """
 
 _TEXT = {'type': 'string'}
 _KEY = {'type': 'string', 'nullable': True, 'description': 'Data set; see /metadata.'}
 _INSTRUCTION = {
     'type': 'string',
-    'description': 'A sentence; a text that begins as a full prompt does is read as it stands.',
+    'description': 'Instruction. A text that begins like a whole prompt is read unchanged.',
     'example': 'pick up the red block',
 }
 _ARRAY = {
@@ -43,7 +45,7 @@ def _object(title: str, description: str, required: list[str], **properties: Any
 
 _MODERN = _object(
     'modern',
-    'A JPEG or PNG file in base64; answered by every field of the prediction.',
+    'A JPEG or PNG file in base64; the answer has every field of the prediction.',
     ['image', 'instruction'],
     image={'type': 'string', 'format': 'byte'},
     instruction=_INSTRUCTION,
@@ -51,7 +53,7 @@ _MODERN = _object(
 )
 _ORIGINAL = _object(
     'original',
-    'tensorrt-openvla: image is a string of JSON; answered by a JSON string of {action, '
+    'tensorrt-openvla: image is a string of JSON; the answer is a JSON string of {action, '
     'generated}.',
     ['image', 'instruction'],
     image={'type': 'string', 'description': 'json_numpy.dumps(array)'},
@@ -61,7 +63,7 @@ _ORIGINAL = _object(
 )
 _OPENVLA = _object(
     'openvla',
-    'openvla\'s deploy.py; answered by the action as json_numpy. {"encoded": "<JSON>"} too.',
+    'openvla\'s deploy.py; the answer is the action as json_numpy. {"encoded": "<JSON>"} too.',
     ['image', 'instruction'],
     image=_ARRAY,
     instruction=_INSTRUCTION,
@@ -69,37 +71,24 @@ _OPENVLA = _object(
 )
 _OFT = _object(
     'oft',
-    "openvla-oft's deploy.py; further cameras and the state are not used. Answered by a list of "
-    'one action as json_numpy. {"encoded": "<JSON>"} too.',
+    "openvla-oft's deploy.py; further cameras and the state are not used. The answer is a list of "
+    'actions as json_numpy. {"encoded": "<JSON>"} too.',
     ['full_image', 'instruction'],
     full_image=_ARRAY,
     instruction=_INSTRUCTION,
 )
 _FORM = _object(
     'multipart',
-    'curl -F image=@FILE -F instruction=TEXT; answered as modern is.',
+    'curl -F image=@FILE -F instruction=TEXT; the answer is that of modern.',
     ['image', 'instruction'],
     image={'type': 'string', 'format': 'binary'},
     instruction=_INSTRUCTION,
     unnorm_key=_TEXT,
 )
-_NUMBERS = {'type': 'array', 'items': {'type': 'number'}}
 _PREDICTION = _object(
-    'prediction',
-    'The answer in the modern dialect.',
-    ['action'],
-    action={**_NUMBERS, 'description': 'm, m, m, rad, rad, rad, gripper'},
-    normalised_action=_NUMBERS,
-    action_ids={'type': 'array', 'items': {'type': 'integer'}},
-    generated_ids={'type': 'array', 'items': {'type': 'integer'}},
-    reasoning=_TEXT,
-    reasoning_fields={'type': 'object', 'additionalProperties': _TEXT},
-    prompt=_TEXT,
-    unnorm_key=_TEXT,
-    out_of_range={'type': 'integer', 'description': '0 for a healthy model'},
-    timings={'type': 'object', 'additionalProperties': {'type': 'number'}, 'description': '[s]'},
+    'prediction', 'The answer in the modern dialect.', ['action'], **prediction_schema()
 )
-_ERROR = _object('error', 'Why there is no action.', ['error'], error=_TEXT)
+_ERROR = _object('error', 'Reason why there is no action.', ['error'], error=_TEXT)
 _STATUS = {
     400: 'The request cannot be used.',
     401: 'The token is missing or wrong.',
@@ -107,9 +96,10 @@ _STATUS = {
     408: 'The body took too long.',
     409: 'A newer request of the same client took its place.',
     413: 'The body or the image is too large.',
-    415: 'Neither JSON nor multipart.',
-    500: 'The policy failed; the log says how.',
-    502: 'What the model wrote is no action.',
+    415: 'The body is neither JSON nor multipart, or it is compressed.',
+    500: 'The policy failed; the log says why.',
+    501: 'The dialect needs a tokenizer, which this server does not have.',
+    502: 'The model did not write an action.',
     503: 'All places are taken, or the policy is busy; Retry-After says for how long.',
     504: 'The policy took too long.',
 }

@@ -1,9 +1,11 @@
-"""One policy, asked by many: what all dialects share."""
+"""The service behind all dialects: one policy for many clients."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 import itertools
 import logging
@@ -11,16 +13,16 @@ import platform
 import time
 from typing import Any
 
-from trt_openvla_ros.actions import ActionStatistics
-from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.codec import encode_description
+from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
 from trt_openvla_ros.errors import BrokenEngineError, PolicyError
-from trt_openvla_ros.policy import Policy
-from trt_openvla_ros.prompt import is_prompt
-from trt_openvla_ros.serving.dialects import Answer, Question
-from trt_openvla_ros.serving.line import Line
+from trt_openvla_ros.policy.prompt import is_prompt
+from trt_openvla_ros.serving.dialects import Question
 from trt_openvla_ros.serving.metrics import Metrics
 from trt_openvla_ros.serving.refusal import Refusal, refusal_of
+from trt_openvla_ros.serving.request_queue import RequestQueue
 from trt_openvla_ros.serving.settings import ServerSettings
+from trt_openvla_ros.version import package_version
 
 _log = logging.getLogger(__name__)
 _LIBRARIES = ('torch', 'timm', 'numpy', 'pillow', 'fastapi', 'uvicorn')
@@ -28,25 +30,24 @@ _MAX_NAME = 64  # characters of a client's name
 
 
 class Service:
-    """Answers questions by one policy, one at a time.
+    """Answers questions with one policy, one at a time.
 
     Attributes:
-        settings: The server's.
-        metrics: What is counted.
-        metadata: What clients may know, plain JSON.
-        broken: The engine failed, and the process has to be started again.
-        line: Where questions wait; there between `start` and `close`.
+        settings: Settings of the server.
+        metrics: Counters and times of the server.
+        metadata: Facts for clients, as plain JSON.
+        broken: Whether the engine failed, so that the process must be started again.
+        queue: Queue of the questions; it exists between `start` and `close`.
     """
 
-    line: Line
+    queue: RequestQueue
 
-    def __init__(self, policy: Policy, settings: ServerSettings) -> None:
-        """Hold a policy; it is closed with the service."""
+    def __init__(self, policy: BasePolicy, settings: ServerSettings) -> None:
+        """Hold a policy; closing the service closes it."""
         self.settings, self._policy = settings, policy
-        self._default_key = policy.unnorm_key
         self._numbers = itertools.count()
         self.broken = False
-        self.metadata = describe(policy, settings)
+        self.metadata = metadata_of(policy.description, settings)
         self.metrics = Metrics()
         self.metrics.describe(
             {
@@ -59,17 +60,17 @@ class Service:
         )
 
     def start(self) -> None:
-        """Open the line, in the event loop that runs."""
-        self.line = Line(self.settings.queue_size, self.metrics.left)
-        self.metrics.watch(lambda: self.line.inside, lambda: self.line.waiting)
+        """Open the queue in the running event loop."""
+        self.queue = RequestQueue(self.settings.queue_size, self.metrics.left)
+        self.metrics.watch(lambda: self.queue.inside, lambda: self.queue.waiting)
 
     async def close(self) -> None:
-        """Close the line, then the policy."""
-        await self.line.close()
+        """Close the queue, then the policy."""
+        await self.queue.close()
         self._policy.close()
 
     def client_of(self, address: str | None, name: str | None) -> str:
-        """Say who asks: the named client at an address; without a name each request is its own.
+        """Name a client by its address and name; a request without a name is its own client.
 
         Raises:
             Refusal: The name is too long.
@@ -84,29 +85,30 @@ class Service:
         """Parse a request outside the event loop's thread; give the time it took [s].
 
         Raises:
-            Refusal: It cannot be used.
+            Refusal: The request cannot be used.
         """
         begun = time.perf_counter()
         question = await asyncio.to_thread(parse, data, self.settings.max_pixels)
         return question, time.perf_counter() - begun
 
-    async def answer(self, client: str, question: Question, reading: float) -> Answer:
+    async def answer(self, client: str, question: Question, reading: float) -> Prediction:
         """Ask the policy.
 
         Args:
-            client: From `client_of`.
-            question: What is asked.
-            reading: Time that reading took [s], for the timings.
+            client: Client, as named by `client_of`.
+            question: Parsed request.
+            reading: Time of `read` [s], for the timings.
 
         Raises:
             Refusal: There is no action.
         """
         asked = time.perf_counter()
+        verbatim = is_prompt(question.instruction)
         try:
-            # Before the line: nobody should wait to hear of a typing error.
-            key, _ = self._policy.statistics(question.unnorm_key or self._default_key)
-            prediction, begun = await self.line.run(
-                client, lambda: self._predict(question, key), self.settings.timeout
+            # Before the queue, so nobody waits only to hear of a typing error.
+            self._policy.check(question.instruction, question.unnorm_key, verbatim=verbatim)
+            prediction, begun = await self.queue.run(
+                client, partial(self._predict, question, verbatim), self.settings.timeout
             )
         except PolicyError as error:
             if isinstance(error, BrokenEngineError):
@@ -115,57 +117,28 @@ class Service:
             if refusal.status >= 500 and refusal is not error:
                 _log.warning('no action: %s', error)
             raise refusal from None
-        timings = {
-            'read': reading,
-            'queue': begun - asked,
-            **prediction.timings,
-            'request': time.perf_counter() - asked + reading,
-        }
-        self.metrics.predicted(timings, prediction.out_of_range)
-        tokenizer = self._policy.prompter.tokenizer
-        return Answer(
-            prediction,
-            timings,
-            lambda: self._prompt_ids(prediction.prompt),
-            # Those of the image have no text.
-            lambda ids: tokenizer.decode([i for i in ids if i < tokenizer.vocab_size]),
-            tokenizer.eos_id,
+        timings = Timings(
+            read=reading,
+            queue=begun - asked,
+            **{part: prediction.timings[part] for part in PARTS},
+            request=time.perf_counter() - asked + reading,
         )
+        self.metrics.predicted(timings, prediction.out_of_range)
+        return replace(prediction, timings=timings)
 
-    def _predict(self, question: Question, key: str) -> tuple[Prediction, float]:
+    def _predict(self, question: Question, verbatim: bool) -> tuple[Prediction, float]:
         begun = time.perf_counter()
-        if key != self._policy.unnorm_key:
-            self._policy.set_unnorm_key(key)
         return self._policy.predict(
-            question.image, question.instruction, verbatim=is_prompt(question.instruction)
+            question.image, question.instruction, question.unnorm_key, verbatim=verbatim
         ), begun
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        _, ids = self._policy.prompter(prompt, verbatim=True)
-        # TensorRT-LLM's virtual ids: image tokens are counted on from the vocabulary's rows.
-        rows = self._policy.checkpoint.llm.vocab_size
-        return [ids[0], *range(rows, rows + self._policy.image_tokens), *ids[1:]]
 
-
-def describe(policy: Policy, settings: ServerSettings) -> dict[str, Any]:
-    """Write down, as plain JSON, what clients may know of a policy and its server."""
+def metadata_of(description: Description, settings: ServerSettings) -> dict[str, Any]:
+    """Write the facts about a policy and its server for clients, as plain JSON."""
     return {
         'name': 'trt_openvla_ros',
-        'version': _version('trt_openvla_ros'),
-        'engine': settings.engine,
-        **policy.origin,
-        'vision_towers': [tower.timm_id for tower in policy.checkpoint.towers],
-        'llm_backbone': policy.checkpoint.llm_backbone_id,
-        'reasons': policy.prompter.style.reasons,
-        'prompt': policy.prompter.style.template,
-        'special_tokens': list(policy.prompter.tokenizer.special),
-        'image_tokens': policy.image_tokens,
-        'unnorm_key': policy.unnorm_key,
-        'unnorm_keys': {
-            key: _ranges(ActionStatistics.from_norm_stats(entry, key))
-            for key, entry in policy.checkpoint.norm_stats.items()
-        },
-        'preprocessor': policy.checkpoint.preprocessor,
+        'version': package_version(),
+        **encode_description(description),
         'limits': {
             name: getattr(settings, name)
             for name in ('max_body', 'max_pixels', 'queue_size', 'timeout')
@@ -174,15 +147,6 @@ def describe(policy: Policy, settings: ServerSettings) -> dict[str, Any]:
             'python': platform.python_version(),
             **{name: _version(name) for name in _LIBRARIES},
         },
-    }
-
-
-def _ranges(statistics: ActionStatistics) -> dict[str, Any]:
-    return {
-        'q01': statistics.q01.tolist(),
-        'q99': statistics.q99.tolist(),
-        'mask': statistics.mask.tolist(),
-        'text': statistics.describe(),
     }
 
 

@@ -1,1 +1,1 @@
-"""A tabletop in MuJoCo, its goals, and an expert that reaches them; knows nothing of ROS."""
+"""A tabletop in MuJoCo, its goals, and an expert that reaches them, without ROS."""

@@ -1,4 +1,4 @@
-"""A scripted expert: from what the camera shows to the next action. It remembers nothing."""
+"""A scripted expert. It chooses the next action from the visible state, and remembers nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trt_openvla_ros.sim.state import State, Thing
 from trt_openvla_ros.sim.world import HOVER, MAX_STEP
 
 GRASP = 0.022  # [m] height of the fingertips' centre when grasping and pushing
-_BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to where a push begins
+_BEHIND = RADIUS + FIST + 0.019  # [m] from an object's centre to the start of a push
 LOW = 0.06  # [m] a hand below this is among the objects
 _FAST = MAX_STEP
 
@@ -26,13 +26,13 @@ def target_of(state: State, goal: Goal) -> Thing:
 def expert(state: State, goal: Goal) -> np.ndarray:
     """Choose the next action towards goal: [7] m, rad, opening.
 
-    Far from the next point the hand goes at full speed along each axis; near it, all the way.
+    Far from the next point the hand moves at full speed along each axis; near it, right onto it.
     """
     return _PLANS[goal.kind](state, goal)
 
 
 def aim(state: State, goal: Goal) -> np.ndarray:
-    """Say over which spot [2] m of the table the hand should be next."""
+    """Give the spot [2] m of the table that the hand should be over next."""
     spot = target_of(state, goal).position[:2]
     if goal.kind == 'push' and not pushes(state, goal):
         return spot - _BEHIND * np.array(DIRECTIONS[goal.direction])
@@ -64,16 +64,15 @@ def _towards(state: State, point: np.ndarray, opening: float) -> np.ndarray:
 
 
 def _down_to(state: State, spot: np.ndarray, opening: float) -> np.ndarray:
-    """Go down to a spot [2] m as through a funnel: the nearer, the lower, sideways all the way.
+    """Go down to a spot [2] m as through a funnel: the nearer the hand, the lower.
 
-    It has no threshold at which the answer jumps, so that a small error about where the spot is
-    stays a small error of the action.
+    The action jumps at no threshold, so a small error of the spot is a small error of the action.
     """
     missing = spot - state.hand.position[:2]
     away = np.linalg.norm(missing)
     height = min(HOVER, GRASP + 1.5 * max(0.0, away - 0.01))
     below = height - state.hand.position[2]
-    # Far below the funnel is maybe beside something: the further, the less sideways.
+    # A hand far below the funnel may be beside an object: the further, the less sideways.
     move = np.clip(missing, -_FAST, _FAST) * np.clip(2 - below / 0.03, 0, 1)
     return np.array([*move, np.clip(below, -_FAST, _FAST), 0.0, 0.0, 0.0, opening])
 
@@ -89,7 +88,7 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
     away = np.linalg.norm((x - hand.position[0], y - hand.position[1]))
     between = away < 0.022 and abs(z - hand.position[2]) < 0.022
     if hand.opening < 0.9:
-        # The object is between the fingers: up; it is not: open them and begin again.
+        # With the object between the fingers, go up; without, open them and begin again.
         if between and hand.opening < 0.75:
             return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
         return np.array([0, 0, _FAST if not between else 0.0, 0, 0, 0, 1.0])
@@ -99,7 +98,7 @@ def _pick(state: State, goal: Goal) -> np.ndarray:
 
 
 def _beside(state: State, goal: Goal) -> tuple[float, np.ndarray]:
-    """Say how far [m] the hand is ahead of the object, and beside its path [2] m."""
+    """Give the hand's distance [m] ahead of the object, and its offset [2] m from the path."""
     unit = np.array(DIRECTIONS[goal.direction])
     offset = state.hand.position[:2] - target_of(state, goal).position[:2]
     along = offset @ unit
@@ -110,16 +109,16 @@ def pushes(state: State, goal: Goal) -> bool:
     """Tell whether the hand is down behind the object, so that the next action pushes it."""
     along, across = _beside(state, goal)
     behind = -0.11 < along < -RADIUS * 0.8 and np.linalg.norm(across) < 0.03
-    return behind and state.hand.position[2] < LOW and not _to_close(state)
+    return behind and state.hand.position[2] < LOW and not _is_open_and_low(state)
 
 
-def _to_close(state: State) -> bool:
-    """Tell whether the hand is open where it could close around something."""
+def _is_open_and_low(state: State) -> bool:
+    """Tell whether the hand is open, and so low that it could close around something."""
     return state.hand.opening > 0.3 and state.hand.position[2] < HOVER - 0.03
 
 
 def _push(state: State, goal: Goal) -> np.ndarray:
-    if _to_close(state):
+    if _is_open_and_low(state):
         return np.array([0, 0, _FAST, 0, 0, 0, 0.0])
     if not pushes(state, goal):
         return _down_to(state, aim(state, goal), 0.0)

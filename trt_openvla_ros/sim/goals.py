@@ -1,4 +1,4 @@
-"""What one may ask for on the table: goals, the sentences for them, and back."""
+"""The goals on the table, and the sentences that ask for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Goal:
     Attributes:
         kind: One of KINDS.
         colour, shape: The object, by keys of COLOURS and SHAPES.
-        direction: Where to push it, a key of DIRECTIONS; '' for the other kinds.
+        direction: Direction of a push, a key of DIRECTIONS; '' for the other kinds.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Goal:
 
     @property
     def name(self) -> str:
-        """The object, such as 'red block'."""
+        """Name of the object, such as 'red block'."""
         return f'{self.colour} {self.shape}'
 
 
@@ -84,7 +84,7 @@ def draw(objects: Iterable[Coloured], rng: np.random.Generator) -> Goal:
 
 
 def phrase(goal: Goal, rng: np.random.Generator) -> str:
-    """Say a goal in one of its sentences."""
+    """Ask for a goal in one of its sentences."""
     sentence = str(rng.choice(_SENTENCES[goal.kind]))
     name = f'{goal.colour} {rng.choice(SHAPES[goal.shape])}'
     if goal.kind != 'push':
@@ -96,10 +96,10 @@ def phrase(goal: Goal, rng: np.random.Generator) -> str:
 
 
 def parse(text: str) -> Goal:
-    """Understand a sentence that `phrase` may say.
+    """Parse a sentence that `phrase` may make.
 
     Raises:
-        InputError: It is none of them.
+        InputError: The text is no such sentence.
     """
     nouns = {word: shape for shape, words in SHAPES.items() for word in words}
     thing = rf'(?P<colour>{"|".join(COLOURS)}) (?P<noun>{"|".join(nouns)})'
@@ -119,10 +119,10 @@ def parse(text: str) -> Goal:
 
 
 def parse_in(text: str, names: Iterable[str]) -> Goal:
-    """Understand a sentence about one of the objects of a scene, given by their names.
+    """Parse a sentence about one of the objects of a scene, given by their names.
 
     Raises:
-        InputError: It is no such sentence, or the object is not there.
+        InputError: The text is no such sentence, or the object is not there.
     """
     goal, names = parse(text), list(names)
     if goal.name not in names:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from trt_openvla_ros.sim.goals import COLOURS
 
 CONTROL_PERIOD = 0.2  # [s]
-SUBSTEPS = 48  # of the physics in one control period; a multiple of 8, see World.step
+SUBSTEPS = 48  # steps of the physics in one control period; a multiple of 8, see World.step
 IMAGE_SIZE = 256  # [px] square, as the images of BridgeData V2 are stored
-RADIUS = 0.024  # [m] of every object, half of its width and height
-HOLD = RADIUS + 0.005  # [m] of each finger from the middle with an object between them
-FIST = 0.025  # [m] half the width of what a closed hand pushes with
-OPEN, SHUT = 0.042, 0.012  # [m] of each finger from the middle; shut, they are told to go on to 0
+RADIUS = 0.024  # [m] half of the width and height of every object
+HOLD = RADIUS + 0.005  # [m] distance of each finger from the middle when it holds an object
+FIST = 0.025  # [m] half the width of the fist that a closed hand pushes with
+OPEN, SHUT = 0.042, 0.012  # [m] distance of each finger from the middle; a shut one aims for 0
 
 _GEOMS = {
     'block': ('box', f'{RADIUS * 0.92} {RADIUS * 0.92} {RADIUS}'),
@@ -30,7 +30,7 @@ def scene_xml() -> str:
                 f'<geom type="{kind}" size="{size}" mass="0.04" {_FRICTION} '
                 f'rgba="{rgb[0]} {rgb[1]} {rgb[2]} 1"/></body>'
             )
-    # What the hand touches with is the fist, and a weld that holds; see World.
+    # The fingers touch nothing: the fist pushes, and a weld holds; see World.
     finger = (
         '<geom type="box" size="0.011 0.006 0.03" pos="0 0 0.018" rgba="0.25 0.25 0.28 1" '
         'mass="0.1" contype="0" conaffinity="0"/>'

@@ -1,4 +1,4 @@
-"""What is on the table and where the hand is."""
+"""The state of the table: its objects and the hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Such as 'red block'."""
+        """Name of the object, such as 'red block'."""
         return f'{self.colour} {self.shape}'
 
 
@@ -32,7 +32,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class State:
-    """All that an expert may know, and the camera shows."""
+    """All that an expert may know; the camera shows it too."""
 
     hand: Hand
     things: tuple[Thing, ...]

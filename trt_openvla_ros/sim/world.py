@@ -1,11 +1,10 @@
 """The table, the objects, the hand and the camera, in MuJoCo.
 
-The task is made to be learnable by a model of a few million parameters at 112 pixels: objects of
-about 5 cm that differ in colour and shape, a hand that keeps upright, a spot of light below it (as
-of a laser pointer in the palm) that shows from one camera where over the table it is, and control
-at 5 Hz. The gripper helps too: open, it passes over things without touching; closing, it gets hold
-of what is within 3 cm along each axis and draws it in; closed, it pushes with a flat fist that is
-wider than what is drawn.
+A model of a few million parameters can learn the task at 112 pixels. Objects of about 5 cm differ
+in colour and shape. The hand keeps upright. A spot of light below it (as of a laser pointer in the
+palm) shows one camera where over the table it is. Control runs at 5 Hz. The gripper helps too:
+open, it passes over objects without touching; closing, it gets hold of an object within 3 cm along
+each axis and draws it in; closed, it pushes with a flat fist that is wider than the drawn one.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from trt_openvla_ros.sim.scene import (
 from trt_openvla_ros.sim.state import Hand, State, Thing
 
 MAX_STEPS = 50  # control steps in an episode
-MAX_STEP = 0.04  # [m] the hand moves no further along an axis in one control step
+MAX_STEP = 0.04  # [m] longest move of the hand along an axis in one control step
 
-# Where the hand may be [m], and where objects are put.
+# Space of the hand, and area in which objects are put [m].
 HAND_LOW, HAND_HIGH = np.array([-0.20, -0.24, 0.015]), np.array([0.20, 0.24, 0.22])
 TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
 HOVER = 0.12  # [m] height of the fingertips' centre when travelling
-LIFTED = 0.045  # [m] an object's centre above this was picked up
-REACHED = 0.025  # [m] the hand is at an object when it is this close to it, seen from above
-STAYS = 3  # steps that it must end there, so that to wander by does not count
-PUSHED = 0.05  # [m] displacement along the direction that counts
+LIFTED = 0.045  # [m] height of an object's centre above which it was picked up
+REACHED = 0.025  # [m] distance, seen from above, within which the hand is at an object
+STAYS = 3  # steps in a row that must end there, because passing by does not count
+PUSHED = 0.05  # [m] displacement along the direction beyond which a push counts
 GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
 _SPACING = 0.085  # [m] least distance between two objects
 _LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
@@ -60,7 +59,7 @@ class World:
             import mujoco
         except ModuleNotFoundError as error:
             raise ConfigError(f'{error}; install mujoco, as tools/setup_env.sh does') from error
-        except Exception as error:  # PyOpenGL has an AttributeError where a library is missing
+        except Exception as error:  # PyOpenGL has an AttributeError if a library is missing
             raise _no_opengl(error) from error
 
         self._mujoco = mujoco
@@ -140,14 +139,14 @@ class World:
         self._rotation = np.clip(self._rotation + action[3:6], -np.pi, np.pi)
         self._grip(action[6] > 0.5)
         self._mujoco.mju_euler2Quat(self._data.mocap_quat[0], self._rotation, 'xyz')
-        # Most of the period for the way, the rest to come to rest.
+        # The hand moves for most of the period, and then comes to rest.
         for part in range(1, 9):
             self._data.mocap_pos[0] = start + (self._target - start) * min(1.0, part / 6)
             self._settle(SUBSTEPS // 8)
         self._note_success()
 
     def _grip(self, opens: bool) -> None:
-        """Open, close around nothing, or close around what is within reach and hold it."""
+        """Open, close around nothing, or close around an object within reach and hold it."""
         if opens:
             self._held = ''
         elif not self._closed:
@@ -163,11 +162,11 @@ class World:
         self._data.ctrl[:] = width
         for name in self._names:
             self._data.eq_active[self._model.equality(name).id] = name == self._held
-        # An open hand passes over things without touching, and one that holds touches nothing
-        # else, so that a centimetre beside the middle is near enough.
+        # An open hand touches nothing, and a holding hand nothing else. So a centimetre beside
+        # the middle is near enough.
         touches = int(self._closed and not self._held)
         fist, hand = self._model.geom('fist'), self._model.body('hand')
-        # MuJoCo remembers for each body too whether anything of it can touch.
+        # MuJoCo also stores for each body whether any of its geoms can touch.
         for bits in (fist.contype, fist.conaffinity):
             bits[:] = touches
         for bits in (self._model.body_contype, self._model.body_conaffinity):
@@ -207,7 +206,7 @@ class World:
 
     @property
     def hand(self) -> Hand:
-        """The hand as it is, which may lag behind what was asked."""
+        """The actual hand, which may lag behind its target."""
         width = float(self._data.joint('left').qpos[0] + self._data.joint('right').qpos[0]) / 2
         opening = np.clip((width - SHUT) / (OPEN - SHUT), 0, 1)
         rotation = self._data.body('hand').xmat.reshape(3, 3)

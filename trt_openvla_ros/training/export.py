@@ -16,18 +16,20 @@ from safetensors.torch import save_file
 import timm
 import torch
 
-from trt_openvla_ros.checkpoint import Checkpoint
-from trt_openvla_ros.engines.torch_vision import load_weights, TorchVision, Tower
+from trt_openvla_ros.checkpoints.llama import PREFIX
+from trt_openvla_ros.checkpoints.preprocessor import write_preprocessor
+from trt_openvla_ros.checkpoints.released import Checkpoint, CONFIG, GENERATION, PREPROCESSOR
+from trt_openvla_ros.checkpoints.tensor_files import WEIGHTS
+from trt_openvla_ros.checkpoints.tokenizer import TOKENIZER_FILES
+from trt_openvla_ros.checkpoints.vision import (
+    PROJECTOR,
+    released_name,
+    TOWER_PREFIXES,
+    write_towers,
+)
+from trt_openvla_ros.engines.torch.vision import load_weights, TorchVision, Tower
 from trt_openvla_ros.training.language import Student
 from trt_openvla_ros.training.recipes import IMAGE_SIZE, Recipe, TEXT, TOWERS, UNNORM_KEY
-
-_TOKENIZER_FILES = (
-    'added_tokens.json',
-    'special_tokens_map.json',
-    'tokenizer.json',
-    'tokenizer.model',
-    'tokenizer_config.json',
-)
 
 
 def text_config(pieces: int) -> dict[str, Any]:
@@ -63,10 +65,10 @@ def read_parts(directory: Path, device: torch.device) -> Parts:
     vision = TorchVision(checkpoint, torch.device('cpu'), torch.float32)
     width = sum(tower.vit.embed_dim for tower in vision.towers)
     text = checkpoint.config['text_config']
-    student = Student(text, width, len(vision.towers) > 1)
+    student = Student(text, width, len(vision.towers))
     student.projector.load_state_dict(vision.projector.state_dict())
-    weights = {k: v.float() for k, v in checkpoint.tensors('language_model.')}
-    load_weights(student.llama, weights, 'language_model.')
+    weights = {k: v.float() for k, v in checkpoint.tensors(PREFIX)}
+    load_weights(student.llama, weights, PREFIX)
     towers = [tower.to(device) for tower in vision.towers]
     return Parts(directory, checkpoint.norm_stats[UNNORM_KEY], towers, student.to(device))
 
@@ -81,24 +83,25 @@ def write_checkpoint(directory: Path, recipe: Recipe, parts: Parts) -> None:
     """
     student = parts.student
     pieces = student.llama.config.pad_token_id
-    tensors = {f'language_model.{k}': v for k, v in student.llama.state_dict().items()}
-    tensors |= {f'projector.{k}': v for k, v in student.projector.state_dict().items()}
-    names = ('featurizer', 'fused_featurizer')
-    for name, kind, tower in zip(names, recipe.towers, parts.towers, strict=False):
+    tensors = {PREFIX + k: v for k, v in student.llama.state_dict().items()}
+    tensors |= {PROJECTOR + k: v for k, v in student.projector.state_dict().items()}
+    for prefix, kind, tower in zip(TOWER_PREFIXES, recipe.towers, parts.towers, strict=False):
         for key, value in _whole(tower, kind).items():
-            # As released, because transformers would rewrite a name with gamma in it.
-            released = key.replace('gamma', 'scale_factor')
-            tensors[f'vision_backbone.{name}.{released}'] = value
+            tensors[prefix + released_name(key)] = value
     directory.mkdir(parents=True, exist_ok=True)
     stored = {k: v.detach().bfloat16().contiguous().cpu() for k, v in tensors.items()}
-    save_file(stored, directory / 'model.safetensors', metadata={'format': 'pt'})
+    save_file(stored, directory / WEIGHTS, metadata={'format': 'pt'})
     if not parts.vocabulary.samefile(directory):  # else its own files are there already
-        for file in _TOKENIZER_FILES:
+        for file in TOKENIZER_FILES:
             shutil.copy(parts.vocabulary / file, directory)
     files = {
-        'config.json': _config(recipe, pieces, parts.statistics),
-        'preprocessor_config.json': _preprocessor(recipe),
-        'generation_config.json': {
+        CONFIG: _config(recipe, pieces, parts.statistics),
+        PREPROCESSOR: write_preprocessor(
+            IMAGE_SIZE,
+            [TOWERS[name].norm for name in recipe.towers],
+            recipe.config['image_resize_strategy'] == 'letterbox',
+        ),
+        GENERATION: {
             '_from_model_config': True,
             'bos_token_id': 1,
             'eos_token_id': 2,
@@ -112,9 +115,7 @@ def write_checkpoint(directory: Path, recipe: Recipe, parts: Parts) -> None:
 def _whole(tower: Tower, kind: str) -> dict[str, torch.Tensor]:
     """Add the parts behind the block whose output is used: stored by the family, never run."""
     config = TOWERS[kind].config
-    whole = timm.create_model(
-        config.timm_id, num_classes=0, img_size=config.image_size, **config.kwargs
-    )
+    whole = timm.create_model(config.timm_id, **config.arguments)
     return {**whole.state_dict(), **tower.vit.state_dict()}
 
 
@@ -123,7 +124,6 @@ def _config(recipe: Recipe, pieces: int, statistics: dict[str, object]) -> dict[
     return {
         **recipe.config,
         'architectures': ['OpenVLAForActionPrediction'],
-        'image_sizes': [IMAGE_SIZE] * len(towers),
         'llm_max_length': 2048,
         'model_type': 'openvla',
         'n_action_bins': 256,
@@ -132,36 +132,7 @@ def _config(recipe: Recipe, pieces: int, statistics: dict[str, object]) -> dict[
         'pad_to_multiple_of': 64,
         'pad_token_id': pieces,
         'text_config': text_config(pieces),
-        'timm_model_ids': [tower.timm_id for tower in towers],
-        'timm_model_kwargs': [tower.kwargs for tower in towers],
-        'timm_override_act_layers': [None] * len(towers),
         'torch_dtype': 'bfloat16',
         'transformers_version': '4.40.1',
-        'use_fused_vision_backbone': len(towers) > 1,
-    }
-
-
-def _preprocessor(recipe: Recipe) -> dict[str, Any]:
-    norms = [TOWERS[name].norm for name in recipe.towers]
-    letterbox = recipe.config['image_resize_strategy'] == 'letterbox'
-    size = [IMAGE_SIZE, IMAGE_SIZE]
-    # A square behind a letterbox needs only the length of one side.
-    target = IMAGE_SIZE if letterbox else size
-    resize = {'antialias': True, 'interpolation': 3, 'max_size': None, 'size': target}
-    grey = [int(255 * value) for value in norms[0][0]]
-    return {
-        'image_processor_type': 'PrismaticImageProcessor',
-        'image_resize_strategy': recipe.config['image_resize_strategy'],
-        'input_sizes': [[3, *size] for _ in norms],
-        'interpolations': ['bicubic'] * len(norms),
-        'means': [mean for mean, _ in norms],
-        'stds': [std for _, std in norms],
-        'tvf_crop_params': [{'output_size': size} for _ in norms],
-        'tvf_do_letterbox': letterbox,
-        'tvf_letterbox_fill': grey if letterbox else None,
-        'tvf_normalize_params': [
-            {'inplace': False, 'mean': mean, 'std': std} for mean, std in norms
-        ],
-        'tvf_resize_params': [resize for _ in norms],
-        'use_fused_vision_backbone': len(norms) > 1,
+        **write_towers(towers),
     }

@@ -16,8 +16,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from trt_openvla_ros.engines.torch_vision import Projector
-from trt_openvla_ros.prompt import Tokenizer
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
+from trt_openvla_ros.checkpoints.vision import projector_widths
+from trt_openvla_ros.engines.torch.vision import Projector
 from trt_openvla_ros.training.lessons import FACTS, Lesson, Teacher
 from trt_openvla_ros.training.loop import autocast, train
 from trt_openvla_ros.training.vocabulary import number_runs
@@ -33,11 +34,11 @@ _PIXEL_BLUR = 2.0  # [px]
 class Student(nn.Module):
     """Projector, Llama and the auxiliary head."""
 
-    def __init__(self, text_config: dict[str, object], width: int, fused: bool) -> None:
+    def __init__(self, text_config: dict[str, object], width: int, towers: int) -> None:
         """Build it with random weights, behind towers that are width wide together."""
         super().__init__()
         hidden = text_config['hidden_size']
-        self.projector = Projector([width, *([4 * width] if fused else []), hidden, hidden])
+        self.projector = Projector(projector_widths(width, hidden, towers))
         # The default range, 0.02, suits wide models: here each step would change a tenth of it,
         # and no head finds the object that is named.
         config = transformers.LlamaConfig(

@@ -15,8 +15,11 @@ import re
 import numpy as np
 import torch
 
-from trt_openvla_ros.actions import ActionStatistics, ActionTokens
-from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
+from trt_openvla_ros.checkpoints.statistics import write_statistics
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
+from trt_openvla_ros.contracts import ActionStatistics
+from trt_openvla_ros.policy.actions import ActionTokens
+from trt_openvla_ros.policy.prompt import normalise_instruction, PROMPT_STYLES
 from trt_openvla_ros.sim.expert import expert, pushes, target_of
 from trt_openvla_ros.sim.goals import COLOURS, goals_for, phrase, SHAPES
 from trt_openvla_ros.sim.state import State
@@ -264,20 +267,4 @@ def action_statistics(demos: Demonstrations, seed: int) -> dict[str, object]:
         goals = goals_for(state.things)
         actions.append(expert(state, goals[rng.integers(len(goals))]))
     actions = np.array(actions)
-    low, high = np.quantile(actions, (0.01, 0.99), axis=0)
-    action = {
-        'mask': [True] * 6 + [False],
-        'max': actions.max(0).tolist(),
-        'mean': actions.mean(0).tolist(),
-        'min': actions.min(0).tolist(),
-        'q01': low.tolist(),
-        'q99': high.tolist(),
-        'std': actions.std(0).tolist(),
-    }
-    names = ('max', 'mean', 'min', 'q01', 'q99', 'std')
-    return {
-        'action': action,
-        'num_trajectories': int(demos.episodes.max()) + 1,
-        'num_transitions': len(actions),
-        'proprio': {name: [0.0] * 7 for name in names},
-    }
+    return write_statistics(actions, int(demos.episodes.max()) + 1)

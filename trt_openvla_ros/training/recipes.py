@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trt_openvla_ros.checkpoint import TowerConfig
-from trt_openvla_ros.training.towers import Norm
+from trt_openvla_ros.checkpoints.preprocessor import Norm
+from trt_openvla_ros.checkpoints.vision import TowerConfig
 
 IMAGE_SIZE = 112  # [px] of the towers
 PATCH_ROWS = IMAGE_SIZE // 14

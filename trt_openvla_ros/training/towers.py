@@ -17,13 +17,13 @@ from torch import nn
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from tqdm import tqdm
 
-from trt_openvla_ros.engines.torch_vision import Tower
+from trt_openvla_ros.checkpoints.preprocessor import Norm
+from trt_openvla_ros.engines.torch.vision import Tower
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.training.demonstrations import Demonstrations, LOOKS
 from trt_openvla_ros.training.loop import autocast, train
 
 METRES = 10.0  # positions are learnt in decimetres, which makes errors of one size
-Norm = tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation; of R, G, B
 _HAND = 4  # position and opening
 
 

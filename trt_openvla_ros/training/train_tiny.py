@@ -16,10 +16,11 @@ import sys
 import numpy as np
 import torch
 
-from trt_openvla_ros.actions import ActionStatistics
-from trt_openvla_ros.engines.torch_vision import Tower
+from trt_openvla_ros.checkpoints.statistics import read_statistics
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
+from trt_openvla_ros.engines.torch.vision import Tower
 from trt_openvla_ros.errors import PolicyError
-from trt_openvla_ros.prompt import normalise_instruction, PROMPT_STYLES, Tokenizer
+from trt_openvla_ros.policy.prompt import normalise_instruction, PROMPT_STYLES
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import goals_for, phrase
 from trt_openvla_ros.sim.world import World
@@ -74,7 +75,7 @@ def new_parts(
     torch.manual_seed(seed)
     width = sum(tower.vit.embed_dim for tower in towers)
     text = text_config(Tokenizer(vocabulary).vocab_size)
-    student = Student(text, width, fused=len(towers) > 1).to(_device())
+    student = Student(text, width, len(towers)).to(_device())
     return Parts(vocabulary, action_statistics(demos, seed), towers, student)
 
 
@@ -107,7 +108,7 @@ def make_checkpoint(
         parts = read_parts(start / name, _device())
         peak, progress = PEAK_FURTHER, work / f'{name}_further.pt'
     looks, _ = patch_labels(demos, PATCH_ROWS)
-    statistics = ActionStatistics.from_norm_stats(parts.statistics, name)
+    statistics = read_statistics(parts.statistics, name)
     tokenizer = Tokenizer(parts.vocabulary)
     teacher = Teacher(demos, recipe.style, tokenizer, statistics, looks, seed)
     features = torch.cat(

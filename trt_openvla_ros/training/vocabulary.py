@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 import io
-import json
 from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2, SentencePieceTrainer
 from tokenizers import AddedToken, decoders, models, normalizers, processors, Tokenizer
 
-from trt_openvla_ros import prompt
+from trt_openvla_ros.checkpoints.json_files import write_json
+from trt_openvla_ros.checkpoints.tokenizer import (
+    ADDED,
+    CONFIG,
+    FAST,
+    LLAMA,
+    SENTENCEPIECE,
+    SPECIAL,
+)
+from trt_openvla_ros.checkpoints.tokenizer import (
+    Tokenizer as LlamaTokenizer,
+)
 
 BINS = 256
 PADDING = 64  # rows behind the vocabulary, as in the released models
@@ -57,18 +67,15 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
         append(chr(rare + index))
     unfinished = directory.with_suffix('.part')
     unfinished.mkdir(parents=True, exist_ok=True)
-    (unfinished / 'tokenizer.model').write_bytes(model.SerializeToString())
+    (unfinished / SENTENCEPIECE).write_bytes(model.SerializeToString())
     count = len(model.pieces)
-    _fast(model, count).save(str(unfinished / 'tokenizer.json'))
+    _fast(model, count).save(str(unfinished / FAST))
     special = {'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<PAD>'}
     files = {
-        'added_tokens.json': {'<PAD>': count},
-        'special_tokens_map.json': special,
-        'tokenizer_config.json': {
-            'tokenizer_class': 'LlamaTokenizer',
-            'add_bos_token': True,
-            'add_eos_token': False,
-            'legacy': True,
+        ADDED: {'<PAD>': count},
+        SPECIAL: special,
+        CONFIG: {
+            **LLAMA,
             'clean_up_tokenization_spaces': False,
             'model_max_length': 2048,
             'padding_side': 'right',
@@ -76,12 +83,12 @@ def write_vocabulary(directory: Path, corpus: Iterable[str]) -> int:
         },
     }
     for name, content in files.items():
-        (unfinished / name).write_text(json.dumps(content, indent=2) + '\n')
+        write_json(unfinished / name, content)
     unfinished.rename(directory)
     return count
 
 
-def number_runs(tokenizer: prompt.Tokenizer) -> list[range]:
+def number_runs(tokenizer: LlamaTokenizer) -> list[range]:
     """List the ids of consecutive numbers: an action's bins, then pixels, which may be no pieces.
 
     Args:

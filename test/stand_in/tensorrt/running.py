@@ -11,8 +11,9 @@ import torch
 
 from tensorrt.building import Logger
 from tensorrt.version import __version__
-from trt_openvla_ros.pipeline.onnx_vision import OnnxVision
-from trt_openvla_ros.pipeline.vision_onnx import INPUT, OUTPUT
+from trt_openvla_ros.checkpoints.artifact import VISION_INPUT as INPUT
+from trt_openvla_ros.checkpoints.artifact import VISION_OUTPUT as OUTPUT
+from trt_openvla_ros.pipeline.onnx_graph import encode_onnx, open_session
 
 TensorIOMode = Enum('TensorIOMode', ['NONE', 'INPUT', 'OUTPUT'], start=0)
 TensorLocation = Enum('TensorLocation', ['DEVICE', 'HOST'], start=0)
@@ -64,7 +65,7 @@ class ICudaEngine:
             value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
             for value in (*model.input, *model.output)
         }
-        self.vision = OnnxVision(graph, torch.device('cpu'), torch.float32)
+        self.session = open_session(graph)
 
     def get_tensor_name(self, index):
         _check(index, int)
@@ -123,7 +124,7 @@ class IExecutionContext:
         if missing:
             return _fail(False, f'no address was set for {", ".join(missing)}')
         pixels = self._memory(INPUT)
-        self._memory(OUTPUT)[...] = self.engine.vision.encode(pixels[0].copy()).numpy()[None]
+        self._memory(OUTPUT)[...] = encode_onnx(self.engine.session, pixels[0].copy())[None]
         return True
 
     def _memory(self, name):

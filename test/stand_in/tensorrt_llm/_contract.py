@@ -2,12 +2,11 @@
 
 import functools
 from inspect import Parameter
-from pathlib import Path
 
 import tensorrt_llm
-from trt_openvla_ros.pipeline.trtllm_contract import Contract
+from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
 
-CONTRACT = Contract(Path(__file__).parents[2] / 'data' / 'trtllm_contract.json')
+CONTRACT = Contract()
 RELEASE = tensorrt_llm.__version__
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 import tensorrt_llm
-from trt_openvla_ros.engines.torch_language import TorchLanguage
-from trt_openvla_ros.engines.trtllm_checkpoint import TrtllmCheckpoint
+from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
+from trt_openvla_ros.engines.torch.language import TorchLanguage
 
 
 class LogitsProcessor:

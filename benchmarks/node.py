@@ -1,0 +1,129 @@
+"""Measure what the policy node adds to the policy, with a photograph as camera.
+
+The installed node runs as its own process, as a user would start it. The latency lasts from
+publishing an image to receiving its action. The overhead is the latency without the policy's own
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.resources import files
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from ament_index_python.packages import get_package_prefix
+import cv2
+import numpy as np
+import rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from trt_openvla_ros.evaluation.report import percentiles, print_latencies, write_json
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes.conversions import to_message
+
+ROOT = Path(__file__).parents[1]
+PHOTO = files('trt_openvla_ros.pipeline') / 'coffee.jpg'
+NODE = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros' / 'policy_node'
+_PATIENCE = 120.0  # [s] for loading and for the first action
+
+
+class Camera:
+    """Publishes the photograph at 10 Hz and remembers when."""
+
+    def __init__(self, node: rclpy.node.Node, instruction: str) -> None:
+        """Make publishers and the subscription to the action."""
+        self.node, self.instruction = node, instruction
+        photo = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)
+        self.message = to_message(photo)
+        self.message.header.frame_id = 'camera'
+        self.images = node.create_publisher(Image, 'image', qos_profile_sensor_data)
+        self.instructions = node.create_publisher(String, 'instruction', 10)
+        node.create_subscription(VlaAction, '/policy/action', self.receive, 10)
+        node.create_timer(0.1, self.publish)
+        self.sent: dict[tuple[int, int], float] = {}
+        self.latency: list[float] = []
+        self.inference: list[float] = []
+
+    def publish(self) -> None:
+        """Publish one frame; the instruction too, until an action came."""
+        if not self.latency and self.instructions.get_subscription_count():
+            self.instructions.publish(String(data=self.instruction))
+        stamp = self.node.get_clock().now().to_msg()
+        self.message.header.stamp = stamp
+        self.sent[stamp.sec, stamp.nanosec] = time.perf_counter()
+        self.images.publish(self.message)
+
+    def receive(self, action: VlaAction) -> None:
+        """Note one action and print it."""
+        stamp = action.header.stamp
+        latency = time.perf_counter() - self.sent[stamp.sec, stamp.nanosec]
+        self.latency.append(latency)
+        self.inference.append(action.inference_time)
+        if len(self.latency) <= 10 or len(self.latency) % 50 == 0:
+            numbers = ' '.join(f'{value:+.4f}' for value in action.action)
+            print(f'{action.sequence:5d}  {numbers}  {1e3 * latency:7.1f} ms', flush=True)
+
+
+def main() -> int:
+    """Run; 0 when all actions came."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--actions', type=int, default=200, help='how many to wait for')
+    parser.add_argument('--instruction', default='pick up the coffee cup')
+    parser.add_argument('--checkpoint', default=str(ROOT / 'test/data/golden/fused'))
+    parser.add_argument('--unnorm-key', default='toy_arm')
+    parser.add_argument('--json', type=Path, help='write the timings here')
+    args = parser.parse_args()
+
+    # A domain of its own, so that nothing else on the network is moved.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    command = [str(NODE), '--ros-args', '-p', f'checkpoint:={args.checkpoint}']
+    command += ['-p', f'unnorm_key:={args.unnorm_key}', '-p', 'max_image_age:=5.0']
+    rclpy.init()
+    process = subprocess.Popen(command)
+    try:
+        node = rclpy.create_node('camera')
+        camera = Camera(node, args.instruction)
+        print(f'checkpoint:  {args.checkpoint}\ninstruction: {args.instruction}')
+        print('    n  x y z [m], roll pitch yaw [rad], gripper; latency')
+        deadline = time.monotonic() + _PATIENCE + args.actions
+        while len(camera.latency) < args.actions and process.poll() is None:
+            rclpy.spin_once(node, timeout_sec=0.5)
+            if time.monotonic() > deadline:
+                print(f'only {len(camera.latency)} of {args.actions} actions came')
+                return 1
+        if process.poll() is not None:
+            print(f'the node ended with code {process.returncode}')
+            return 1
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        rclpy.try_shutdown()
+    # The first actions pay for discovery and warm-up.
+    skip = min(10, args.actions // 2)
+    latency, inference = np.array(camera.latency[skip:]), np.array(camera.inference[skip:])
+    result = {
+        'latency': percentiles(latency),
+        'inference': percentiles(inference),
+        'overhead': percentiles(latency - inference),
+    }
+    print_latencies(
+        {
+            'latency': (result['latency'], 'publishing an image to receiving its action'),
+            'inference': (result['inference'], 'of that in the policy'),
+            'overhead': (result['overhead'], 'the rest: ROS, both ways'),
+        }
+    )
+    if args.json:
+        write_json(args.json, {'actions': len(latency), **result}, ('numpy', 'torch'))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

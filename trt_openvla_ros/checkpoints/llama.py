@@ -1,0 +1,248 @@
+"""The language model on disk: its shape, and the names of its tensors in both formats.
+
+D: width, I: inner width of the MLP, V: rows of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from trt_openvla_ros.errors import ConfigError
+
+# The release leaves out what equals the defaults of transformers' config classes. These are
+# those defaults, and not Llama-2's own values: rms_norm_eps is 1e-6 here.
+_LLM_DEFAULTS: dict[str, dict[str, Any]] = {
+    'llama': {
+        'vocab_size': 32000,
+        'hidden_size': 4096,
+        'intermediate_size': 11008,
+        'num_hidden_layers': 32,
+        'num_attention_heads': 32,
+        'max_position_embeddings': 2048,
+        'rms_norm_eps': 1e-6,
+    },
+    'mistral': {
+        'vocab_size': 32000,
+        'hidden_size': 4096,
+        'intermediate_size': 14336,
+        'num_hidden_layers': 32,
+        'num_attention_heads': 32,
+        'num_key_value_heads': 8,
+        'max_position_embeddings': 131072,
+        'rms_norm_eps': 1e-6,
+    },
+}
+
+# What a Llama may vary and none of the family's does.
+_LLM_FIXED = {'hidden_act': 'silu', 'attention_bias': False, 'mlp_bias': False}
+
+# model_type -> transformers' class, which TensorRT-LLM's class is named after.
+ARCHITECTURES = {'llama': 'LlamaForCausalLM', 'mistral': 'MistralForCausalLM'}
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The language model's shape; sizes in elements."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_positions: int
+    rms_norm_eps: float
+    rope_theta: float
+    tie_word_embeddings: bool
+
+    @property
+    def query_width(self) -> int:
+        """Width of all queries together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Width of all keys, or of all values, together."""
+        return self.num_kv_heads * self.head_dim
+
+
+def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -> LlamaConfig:
+    """Read a language model's configuration; what it leaves out has transformers' default.
+
+    Args:
+        text: text_config of config.json.
+        max_length: Positions that the policy uses at most.
+        source: The file, for messages.
+
+    Raises:
+        ConfigError: The architecture is not one of Llama's.
+    """
+    kind = text.get('model_type', 'llama')
+    if kind not in _LLM_DEFAULTS:
+        raise ConfigError(
+            f'{source}: the language model {kind!r} is not supported; '
+            f'supported: {", ".join(_LLM_DEFAULTS)}'
+        )
+    value = {**_LLM_DEFAULTS[kind], **text}
+    for key, supported in _LLM_FIXED.items():
+        if value.get(key, supported) != supported:
+            raise ConfigError(
+                f'{source}: {key} {value[key]!r} is not supported; only {supported!r} is'
+            )
+    # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling.
+    rope = value.get('rope_parameters') or value.get('rope_scaling') or {}
+    if rope.get('rope_type', rope.get('type', 'default')) != 'default':
+        raise ConfigError(f'{source}: RoPE scaling {rope} is not supported')
+    heads = value['num_attention_heads']
+    return LlamaConfig(
+        vocab_size=value['vocab_size'],
+        hidden_size=value['hidden_size'],
+        intermediate_size=value['intermediate_size'],
+        num_layers=value['num_hidden_layers'],
+        num_heads=heads,
+        num_kv_heads=value.get('num_key_value_heads') or heads,
+        head_dim=value.get('head_dim') or value['hidden_size'] // heads,
+        max_positions=min(value['max_position_embeddings'], max_length),
+        rms_norm_eps=value['rms_norm_eps'],
+        rope_theta=float(rope.get('rope_theta', value.get('rope_theta', 10000.0))),
+        tie_word_embeddings=bool(value.get('tie_word_embeddings', False)),
+    )
+
+
+def write_text_config(llm: LlamaConfig, kind: str, dtype: str) -> dict[str, Any]:
+    """Write config.json of the language model alone: every value, as defaults differ by reader.
+
+    Args:
+        llm: Its shape.
+        kind: 'llama' or 'mistral'.
+        dtype: Type of the stored weights, e.g. 'bfloat16'.
+    """
+    config = {
+        'architectures': [ARCHITECTURES[kind]],
+        'model_type': kind,
+        'vocab_size': llm.vocab_size,
+        'hidden_size': llm.hidden_size,
+        'intermediate_size': llm.intermediate_size,
+        'num_hidden_layers': llm.num_layers,
+        'num_attention_heads': llm.num_heads,
+        'num_key_value_heads': llm.num_kv_heads,
+        'head_dim': llm.head_dim,
+        'max_position_embeddings': llm.max_positions,
+        'rms_norm_eps': llm.rms_norm_eps,
+        'rope_theta': llm.rope_theta,
+        'rope_scaling': None,
+        **_LLM_FIXED,
+        'tie_word_embeddings': llm.tie_word_embeddings,
+        'use_cache': True,
+        'torch_dtype': dtype,
+    }
+    if kind == 'mistral':
+        config['sliding_window'] = None
+    return config
+
+
+class Names(NamedTuple):
+    """One weight's names.
+
+    Attributes:
+        hugging_face: In transformers' layout, without '.weight'. TensorRT-LLM stores several of
+            them as one, with their rows one below the other.
+        trtllm: In a TensorRT-LLM checkpoint, without '.weight'.
+    """
+
+    hugging_face: tuple[str, ...]
+    trtllm: str
+
+
+# transformers' name of a checkpoint's language model, before all its tensors.
+PREFIX = 'language_model.'
+EMBEDDING = Names(('model.embed_tokens',), 'transformer.vocab_embedding')
+NORM = Names(('model.norm',), 'transformer.ln_f')
+HEAD = Names(('lm_head',), 'lm_head')
+# Full names in transformers' layout.
+EMBEDDING_WEIGHT, NORM_WEIGHT, HEAD_WEIGHT = (
+    f'{one.hugging_face[0]}.weight' for one in (EMBEDDING, NORM, HEAD)
+)
+# TensorRT-LLM's name of a layer's attention, which the scales of its cache stand behind.
+ATTENTION = 'attention'
+# Of each layer, behind the beginning that layer_prefix gives. TensorRT-LLM calls the gate's
+# projection fc, and what it multiplies gate.
+LAYER = {
+    'input_norm': Names(('input_layernorm',), 'input_layernorm'),
+    'qkv': Names(('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'), f'{ATTENTION}.qkv'),
+    'out': Names(('self_attn.o_proj',), f'{ATTENTION}.dense'),
+    'mlp_norm': Names(('post_attention_layernorm',), 'post_layernorm'),
+    'gate': Names(('mlp.gate_proj',), 'mlp.fc'),
+    'up': Names(('mlp.up_proj',), 'mlp.gate'),
+    'down': Names(('mlp.down_proj',), 'mlp.proj'),
+}
+# Buffers of old releases, which hold nothing that the configuration does not say.
+_BUFFER = 'rotary_emb.inv_freq'
+
+
+def layer_prefix(index: int) -> Names:
+    """Give the beginning of the names of a layer's tensors."""
+    return Names((f'model.layers.{index}.',), f'transformer.layers.{index}.')
+
+
+def layer_of(name: str) -> int | None:
+    """Give the layer that a tensor in transformers' layout belongs to; None if to none."""
+    start, _, rest = name.partition('model.layers.')
+    return int(rest.partition('.')[0]) if rest and not start else None
+
+
+def is_buffer(name: str) -> bool:
+    """Tell whether a tensor in transformers' layout is one that nobody needs."""
+    return name.endswith(_BUFFER)
+
+
+def layer_rows(llm: LlamaConfig) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Give the shape of each weight of a layer: by key of LAYER, one for each of its names."""
+    hidden, inner = llm.hidden_size, llm.intermediate_size
+    return {
+        'input_norm': ((hidden,),),
+        'qkv': ((llm.query_width, hidden), (llm.kv_width, hidden), (llm.kv_width, hidden)),
+        'out': ((hidden, llm.query_width),),
+        'mlp_norm': ((hidden,),),
+        'gate': ((inner, hidden),),
+        'up': ((inner, hidden),),
+        'down': ((hidden, inner),),
+    }
+
+
+def hugging_face_shapes(llm: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Give the shape of each tensor in transformers' layout; of tied embeddings, no head."""
+    shapes: dict[str, tuple[int, ...]] = {
+        EMBEDDING_WEIGHT: (llm.vocab_size, llm.hidden_size),
+        NORM_WEIGHT: (llm.hidden_size,),
+    }
+    if not llm.tie_word_embeddings:
+        shapes[HEAD_WEIGHT] = (llm.vocab_size, llm.hidden_size)
+    for index in range(llm.num_layers):
+        at = layer_prefix(index).hugging_face[0]
+        for key, parts in layer_rows(llm).items():
+            for name, shape in zip(LAYER[key].hugging_face, parts, strict=True):
+                shapes[f'{at}{name}.weight'] = shape
+    return shapes
+
+
+def trtllm_names(layers: int) -> dict[str, list[str]]:
+    """Give each tensor of a plain TensorRT-LLM checkpoint, and what in the other layout it is.
+
+    Returns:
+        Names of a TensorRT-LLM checkpoint to those in transformers' layout that make them up.
+    """
+    names = {
+        f'{one.trtllm}.weight': [f'{one.hugging_face[0]}.weight']
+        for one in (EMBEDDING, NORM, HEAD)
+    }
+    for index in range(layers):
+        at = layer_prefix(index)
+        for one in LAYER.values():
+            names[f'{at.trtllm}{one.trtllm}.weight'] = [
+                f'{at.hugging_face[0]}{name}.weight' for name in one.hugging_face
+            ]
+    return names

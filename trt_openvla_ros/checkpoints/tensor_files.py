@@ -1,0 +1,193 @@
+"""Safetensors files read and written piece by piece, so that no model has to fit into memory.
+
+Format: 8 bytes with the length of a JSON header, little-endian; the header, which gives for each
+tensor its dtype, shape and place; the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import json
+from math import prod
+from pathlib import Path
+import struct
+from typing import TYPE_CHECKING
+
+from trt_openvla_ros.checkpoints.json_files import read_object, write_json
+from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+WEIGHTS, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+# Names of dtypes that weights are computed with, in the header and in torch.
+DTYPES = {'BF16': 'bfloat16', 'F16': 'float16', 'F32': 'float32'}
+# Bytes of one element, by the name in the header.
+_ITEM = {
+    **{'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'F8_E4M3': 1, 'F8_E5M2': 1},
+    **{'I64': 8, 'I32': 4, 'I16': 2, 'I8': 1, 'U8': 1, 'BOOL': 1},
+}
+_CHUNK = 1 << 24
+_MOST_HEADER = 100_000_000  # as the format's own library allows
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor to be written, or that is stored.
+
+    Attributes:
+        dtype: Name in the header, such as 'BF16'.
+        shape: In elements.
+        read: Gives its bytes, row by row as in memory, in parts of any length.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], Iterator[bytes]]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * _ITEM[self.dtype]
+
+
+def stored_tensors(path: Path) -> dict[str, Piece]:
+    """List the tensors of a file, by name, without reading them.
+
+    Raises:
+        ConfigError: The file is missing, cut off, or of another format.
+    """
+    try:
+        with path.open('rb') as file:
+            total = file.seek(0, 2)
+            file.seek(0)
+            start = file.read(8)
+            length = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(_MOST_HEADER, total - 8):
+                raise ConfigError(
+                    f'{path} is no safetensors file, or cut off ({total} bytes); after a clone, '
+                    '`git lfs pull` brings it, else download it again'
+                )
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ConfigError(f'{path} cannot be read: {error}') from error
+    except ValueError as error:
+        raise ConfigError(f'{path} is no safetensors file: {error}; download it again') from error
+    header.pop('__metadata__', None)
+    pieces = {}
+    for name, entry in header.items():
+        first, end = entry['data_offsets']
+        begin = 8 + length + first
+        if begin + end - first > total:
+            raise ConfigError(
+                f'{path} is cut off: {name} ends at byte {begin + end - first} and the file has '
+                f'{total}; download it again'
+            )
+        if entry['dtype'] not in _ITEM:
+            raise ConfigError(
+                f'{path}: {name} is of the unknown dtype {entry["dtype"]}; store it in another'
+            )
+        piece = Piece(entry['dtype'], tuple(entry['shape']), _range(path, begin, end - first))
+        if piece.size != end - first:
+            raise ConfigError(
+                f'{path}: {name} of {piece.dtype} {piece.shape} has {end - first} bytes; the '
+                'file is broken, download it again'
+            )
+        pieces[name] = piece
+    return pieces
+
+
+def write_tensors(path: Path, pieces: Mapping[str, Piece], bar: tqdm) -> None:
+    """Write a file of tensors; memory holds one part of one tensor at a time.
+
+    Args:
+        path: The file; it is overwritten.
+        pieces: Tensors by name.
+        bar: Advances by the bytes written.
+    """
+    header: dict[str, object] = {'__metadata__': {'format': 'pt'}}
+    at = 0
+    for name, piece in pieces.items():
+        header[name] = {
+            'dtype': piece.dtype,
+            'shape': piece.shape,
+            'data_offsets': [at, at + piece.size],
+        }
+        at += piece.size
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # tensors begin at a multiple of 8, as readers like it
+    with path.open('wb') as file:
+        file.write(struct.pack('<Q', len(text)))
+        file.write(text)
+        for name, piece in pieces.items():
+            before = file.tell()
+            for part in piece.read():
+                file.write(part)
+                bar.update(len(part))
+            written = file.tell() - before
+            if written != piece.size:
+                raise ConfigError(f'{name} has {written} bytes; its shape needs {piece.size}')
+
+
+def list_shards(directory: Path) -> list[Path]:
+    """Name the files that a checkpoint's weights are in.
+
+    Raises:
+        ConfigError: The index cannot be read.
+    """
+    index = directory / INDEX
+    if not index.is_file():
+        return [directory / WEIGHTS]
+    names = read_object(index, '', 'download it again')['weight_map'].values()
+    return [directory / name for name in sorted(set(names))]
+
+
+def write_shards(directory: Path, shards: Sequence[Mapping[str, Piece]], bar: tqdm) -> None:
+    """Write a checkpoint's weights, one file for each shard, and an index if there are several."""
+    weight_map = {}
+    for number, shard in enumerate(shards, 1):
+        name = WEIGHTS
+        if len(shards) > 1:
+            name = f'model-{number:05d}-of-{len(shards):05d}.safetensors'
+        write_tensors(directory / name, shard, bar)
+        weight_map |= dict.fromkeys(shard, name)
+    if len(shards) > 1:
+        total = sum(piece.size for shard in shards for piece in shard.values())
+        index = {'metadata': {'total_size': total}, 'weight_map': dict(sorted(weight_map.items()))}
+        write_json(directory / INDEX, index)
+
+
+def progress(pieces: Mapping[str, Piece], text: str) -> tqdm:
+    """A progress bar in bytes, for writing these tensors."""
+    from tqdm import tqdm
+
+    total = sum(piece.size for piece in pieces.values())
+    return tqdm(total=total, unit='B', unit_scale=True, desc=text)
+
+
+def joined(pieces: list[Piece]) -> Piece:
+    """Put tensors below each other along their first dimension: their bytes, one by one."""
+    first = pieces[0]
+    rows = sum(piece.shape[0] for piece in pieces)
+
+    def read() -> Iterator[bytes]:
+        for piece in pieces:
+            yield from piece.read()
+
+    return Piece(first.dtype, (rows, *first.shape[1:]), read)
+
+
+def _range(path: Path, begin: int, size: int) -> Callable[[], Iterator[bytes]]:
+    def read() -> Iterator[bytes]:
+        left = size
+        with path.open('rb') as file:
+            file.seek(begin)
+            while left:
+                part = file.read(min(left, _CHUNK))
+                if not part:
+                    raise ConfigError(f'{path} became shorter while it was read; run this again')
+                left -= len(part)
+                yield part
+
+    return read

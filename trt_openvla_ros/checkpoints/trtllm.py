@@ -1,0 +1,255 @@
+"""A TensorRT-LLM checkpoint on disk: config.json, and the names in rank0.safetensors.
+
+Format: docs/source/legacy/architecture/checkpoint.md of NVIDIA/TensorRT-LLM. It is what the stage
+quantize writes, trtllm-build compiles, and the torch engine reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from trt_openvla_ros.checkpoints.json_files import read_object
+from trt_openvla_ros.checkpoints.llama import ARCHITECTURES, LlamaConfig
+from trt_openvla_ros.errors import ConfigError
+
+# quantization.quant_algo -> what the pipeline calls it.
+FORMATS = {None: 'bf16', 'FP8': 'fp8', 'W4A16_AWQ': 'int4_awq', 'W8A8_SQ_PER_CHANNEL': 'int8_sq'}
+FORMAT_NAMES = tuple(FORMATS.values())
+_CACHES = (None, 'FP8')
+# quantization of a checkpoint in bf16.
+UNQUANTISED: dict[str, Any] = {'quant_algo': None, 'kv_cache_quant_algo': None}
+
+CONFIG, WEIGHTS = 'config.json', 'rank0.safetensors'
+ENGINE = 'rank0.engine'  # beside another config.json, in the directory of a built engine
+# Behind a module's name: the weight that a stored 1.0 stands for, the same of its input, and the
+# factors of the input that the weight was divided by (AWQ, SmoothQuant).
+WEIGHT = 'weight'
+WEIGHT_SCALE, INPUT_SCALE = 'weights_scaling_factor', 'activation_scaling_factor'
+SMOOTHING = 'prequant_scaling_factor'
+# Behind an attention's name: scales of its cache, for keys and values together or each, and the
+# reciprocal of the first.
+CACHE_SCALE, KEY_SCALE, VALUE_SCALE = (f'{kind}_cache_scaling_factor' for kind in ('kv', 'k', 'v'))
+CACHE_SCALE_INVERSE = 'kv_cache_rcp_scaling_factor'
+
+# What a Llama of this format may vary and none of ours does; absent means the value here.
+_FIXED: dict[str, Any] = {
+    'hidden_act': 'silu',
+    'position_embedding_type': 'rope_gpt_neox',
+    'rotary_scaling': None,
+    'rotary_pct': 1.0,
+    'attn_bias': False,
+    'mlp_bias': False,
+    'bias': False,
+    'lm_head_bias': False,
+    'qk_layernorm': False,
+    'residual_mlp': False,
+}
+# Fields in which two configurations of one model may differ: by padding, or a limit of the policy.
+_MAY_DIFFER = ('vocab_size', 'max_positions', 'tie_word_embeddings')
+
+
+@dataclass(frozen=True)
+class TrtllmCheckpoint:
+    """A TensorRT-LLM checkpoint for one GPU.
+
+    Attributes:
+        path: The directory.
+        llm: The language model's shape. Embedding and head may have more rows than its
+            vocabulary: padding.
+        rows: Rows of the stored embedding.
+        format: 'bf16', 'fp8', 'int4_awq' or 'int8_sq'.
+        dtype: Precision of the rest, which is not quantised: 'bfloat16', 'float16' or 'float32'.
+        fp8_cache: Keys and values are cached in FP8.
+        group_size: Inputs that share one scale of int4_awq.
+        excluded: Patterns of modules that are not quantised.
+    """
+
+    path: Path
+    llm: LlamaConfig
+    rows: int
+    format: str
+    dtype: str
+    fp8_cache: bool
+    group_size: int
+    excluded: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: str | Path, expected: LlamaConfig | None = None) -> TrtllmCheckpoint:
+        """Read config.json.
+
+        Args:
+            path: The directory.
+            expected: The model that it must be of. Its vocabulary and context win, which
+                padding and the policy's limit may make smaller than what is stored here.
+
+        Raises:
+            ConfigError: It is missing, unreadable, or of something else than such a Llama.
+        """
+        path = Path(path)
+        file = path / CONFIG
+        config = read_object(
+            file,
+            'the directory is no TensorRT-LLM checkpoint (the stage quantize of the pipeline '
+            'writes one)',
+            'quantise again',
+        )
+        _check_kind(config, file)
+        llm = _llama(config, file)
+        quantization = config.get('quantization') or {}
+        algorithm = quantization.get('quant_algo')
+        if algorithm not in FORMATS:
+            raise ConfigError(
+                f'{file}: quant_algo {algorithm!r} is not supported; quantise again in one of '
+                f'{", ".join(FORMATS.values())}'
+            )
+        cache = quantization.get('kv_cache_quant_algo')
+        if cache not in _CACHES:
+            raise ConfigError(
+                f"{file}: kv_cache_quant_algo {cache!r} is not supported; only 'FP8' and null are"
+            )
+        if algorithm == 'W4A16_AWQ' and quantization.get('has_zero_point'):
+            raise ConfigError(f'{file}: has_zero_point is not supported; AWQ of modelopt has none')
+        return cls(
+            path=path,
+            llm=_agreed(llm, expected, file) if expected else llm,
+            rows=llm.vocab_size,
+            format=FORMATS[algorithm],
+            dtype=config.get('dtype', 'float16'),
+            fp8_cache=cache == 'FP8',
+            group_size=quantization.get('group_size', 128),
+            excluded=tuple(quantization.get('exclude_modules') or ()),
+        )
+
+    @property
+    def weights_path(self) -> Path:
+        """The file with all tensors."""
+        return self.path / WEIGHTS
+
+    def is_quantised(self, module: str) -> bool:
+        """Tell whether a module such as 'transformer.layers.0.mlp.fc' is quantised."""
+        short = module.removeprefix('transformer.')
+        return self.format != 'bf16' and not any(
+            fnmatch(name, pattern) for pattern in self.excluded for name in (module, short)
+        )
+
+
+def _check_kind(config: Mapping[str, Any], file: Path) -> None:
+    if 'pretrained_config' in config:
+        raise ConfigError(
+            f'{file} is of a built engine (version {config.get("version")!r}), not of a '
+            'checkpoint; give the directory that it was built from'
+        )
+    architecture = config.get('architecture')
+    supported = tuple(ARCHITECTURES.values())
+    if architecture not in supported:
+        raise ConfigError(
+            f'{file} has architecture {architecture!r}; supported: {", ".join(supported)}'
+        )
+    for key, value in _FIXED.items():
+        if config.get(key, value) != value:
+            raise ConfigError(f'{file}: {key} {config[key]!r} is not supported; only {value!r} is')
+    ranks = (config.get('mapping') or {}).get('world_size', 1)
+    if ranks != 1:
+        raise ConfigError(
+            f'{file} is split over {ranks} GPUs; quantise again with tensor and pipeline '
+            'parallelism 1'
+        )
+    if (config.get('moe') or {}).get('num_experts'):
+        raise ConfigError(f'{file} is of a mixture of experts, which is not supported')
+
+
+def _llama(config: Mapping[str, Any], file: Path) -> LlamaConfig:
+    try:
+        heads = int(config['num_attention_heads'])
+        return LlamaConfig(
+            vocab_size=int(config['vocab_size']),
+            hidden_size=int(config['hidden_size']),
+            intermediate_size=int(config['intermediate_size']),
+            num_layers=int(config['num_hidden_layers']),
+            num_heads=heads,
+            num_kv_heads=int(config.get('num_key_value_heads') or heads),
+            head_dim=int(config.get('head_size') or config['hidden_size'] // heads),
+            max_positions=int(config['max_position_embeddings']),
+            rms_norm_eps=float(config['norm_epsilon']),
+            rope_theta=float(config.get('rotary_base', 10000.0)),
+            tie_word_embeddings=bool(config.get('share_embedding_table', False)),
+        )
+    except KeyError as error:
+        raise ConfigError(
+            f'{file} lacks {error}; it was written by another release, quantise again'
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'{file}: a size is no number ({error}); quantise again') from error
+
+
+def _agreed(stored: LlamaConfig, expected: LlamaConfig, file: Path) -> LlamaConfig:
+    for entry in fields(LlamaConfig):
+        here, there = getattr(stored, entry.name), getattr(expected, entry.name)
+        if entry.name not in _MAY_DIFFER and here != there:
+            raise ConfigError(
+                f'{file} is of another model than the checkpoint beside it: {entry.name} is '
+                f'{here} here and {there} there; run the pipeline again'
+            )
+    if stored.vocab_size < expected.vocab_size:
+        raise ConfigError(
+            f'{file} has a vocabulary of {stored.vocab_size} and the checkpoint beside it of '
+            f'{expected.vocab_size}; run the pipeline again'
+        )
+    return replace(
+        stored,
+        vocab_size=expected.vocab_size,
+        max_positions=min(stored.max_positions, expected.max_positions),
+    )
+
+
+def write_trtllm_config(
+    llm: LlamaConfig,
+    kind: str,
+    dtype: str,
+    quantization: dict[str, Any],
+    producer: dict[str, str],
+) -> dict[str, Any]:
+    """Write config.json of a checkpoint for one GPU.
+
+    Args:
+        llm: The model's shape.
+        kind: 'llama' or 'mistral'.
+        dtype: Precision of all that is not quantised.
+        quantization: Arguments of TensorRT-LLM's QuantConfig.
+        producer: Name and version of the program that wrote the weights.
+    """
+    return {
+        'producer': producer,
+        'architecture': ARCHITECTURES[kind],
+        'dtype': dtype,
+        # modelopt writes float16, in which near-equal logits of a bfloat16 model tie.
+        'logits_dtype': 'float32',
+        'vocab_size': llm.vocab_size,
+        'hidden_size': llm.hidden_size,
+        'intermediate_size': llm.intermediate_size,
+        'num_hidden_layers': llm.num_layers,
+        'num_attention_heads': llm.num_heads,
+        'num_key_value_heads': llm.num_kv_heads,
+        'head_size': llm.head_dim,
+        'max_position_embeddings': llm.max_positions,
+        'norm_epsilon': llm.rms_norm_eps,
+        'hidden_act': 'silu',
+        'position_embedding_type': 'rope_gpt_neox',
+        'rotary_base': llm.rope_theta,
+        'rotary_scaling': None,
+        'rotary_embedding_dim': llm.head_dim,
+        'attn_bias': False,
+        'mlp_bias': False,
+        'qk_layernorm': False,
+        'residual_mlp': False,
+        'disable_weight_only_quant_plugin': False,
+        'share_embedding_table': False,
+        'use_parallel_embedding': False,
+        'embedding_sharding_dim': 0,
+        'mapping': {'world_size': 1, 'tp_size': 1, 'pp_size': 1},
+        'quantization': quantization,
+    }

@@ -1,0 +1,93 @@
+"""Engines by name, and the one place that loads them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, TYPE_CHECKING
+
+from trt_openvla_ros.engines.base import computing, Engines
+from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from trt_openvla_ros.checkpoints.released import Checkpoint
+    from trt_openvla_ros.engines.base import Lengths
+
+VISION_ENGINES = {
+    'torch': 'trt_openvla_ros.engines.torch.vision:TorchVision',
+    'tensorrt': 'trt_openvla_ros.engines.tensorrt.vision:TensorrtVision',
+}
+LANGUAGE_ENGINES = {
+    'torch': 'trt_openvla_ros.engines.torch.language:TorchLanguage',
+    'tensorrt_llm': 'trt_openvla_ros.engines.tensorrt_llm.language:TensorrtLlm',
+}
+
+
+def open_engines(
+    checkpoint: Checkpoint,
+    lengths: Lengths,
+    language: str = 'torch',
+    vision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Engines:
+    """Load the engines of a checkpoint, after each has checked that it can.
+
+    Args:
+        checkpoint: Their model.
+        lengths: How long requests get.
+        language: Name of the language engine.
+        vision: Name of the vision engine; None or '' is the one of the language engine's name or,
+            for tensorrt_llm, tensorrt if the artifact has a vision engine, and else torch.
+        device: A torch device; None or '' chooses.
+        dtype: A torch dtype name; None or '' chooses.
+
+    Raises:
+        ConfigError: A name is unknown, or the checkpoint does not fit an engine.
+        EngineError: A backend cannot be used on this machine.
+    """
+    if language not in LANGUAGE_ENGINES:
+        raise ConfigError(f'unknown engine {language!r}; known: {", ".join(LANGUAGE_ENGINES)}')
+    if not vision:
+        built = checkpoint.artifact is not None and checkpoint.artifact.engine('vision')
+        vision = language if language in VISION_ENGINES else 'tensorrt' if built else 'torch'
+    if vision not in VISION_ENGINES:
+        raise ConfigError(f'unknown vision_engine {vision!r}; known: {", ".join(VISION_ENGINES)}')
+    from trt_openvla_ros.engines.placement import resolve_placement
+
+    place = resolve_placement(device, dtype)
+    targets = VISION_ENGINES[vision], LANGUAGE_ENGINES[language]
+    loaded = load_engines([(target, checkpoint) for target in targets], lengths, place)
+    return Engines(*loaded, language)
+
+
+def load_engines(
+    parts: Sequence[tuple[str, Checkpoint]],
+    lengths: Lengths,
+    place: tuple[torch.device, torch.dtype],
+) -> list[Any]:
+    """Load engines, after each has checked that it can.
+
+    Args:
+        parts: The class of each, as 'module:name', and the checkpoint that it is loaded from.
+        lengths: How long requests get.
+        place: Device and dtype.
+
+    Raises:
+        ConfigError: A checkpoint does not fit an engine.
+        EngineError: A backend cannot be used on this machine.
+    """
+    kinds = [(_import(target), checkpoint) for target, checkpoint in parts]
+    for kind, checkpoint in kinds:
+        if hasattr(kind, 'check'):
+            kind.check(checkpoint, place[0], lengths)
+    with computing():
+        return [kind(checkpoint, *place) for kind, checkpoint in kinds]
+
+
+def _import(target: str) -> type:
+    module, name = target.split(':')
+    return getattr(import_module(module), name)

@@ -1,0 +1,1 @@
+"""The vision engine in TensorRT: built, and run."""

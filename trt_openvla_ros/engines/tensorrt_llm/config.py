@@ -1,0 +1,202 @@
+"""The config.json of a TensorRT-LLM engine, held against the requests that the engine will get.
+
+Nothing here needs TensorRT-LLM or a GPU. A wrong engine is refused within milliseconds, and not
+after minutes. The message lists all faults, each with the flag of trtllm-build that mends it.
+Format: Engine.save of tensorrt_llm/builder.py of NVIDIA/TensorRT-LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trt_openvla_ros.checkpoints.json_files import read_object
+from trt_openvla_ros.checkpoints.trtllm import CONFIG, FORMATS, TrtllmCheckpoint
+from trt_openvla_ros.engines.base import Lengths
+from trt_openvla_ros.errors import ConfigError
+
+_BLOCK = 32  # tokens of a block of the cache, if config.json does not say
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The model of a built engine, and the room that it has.
+
+    Attributes:
+        path: The engine's directory.
+        version: Version of the TensorRT-LLM that built it.
+        model: pretrained_config: config.json of the checkpoint that it was built from.
+        build: build_config: the limits.
+    """
+
+    path: Path
+    version: str
+    model: dict[str, Any]
+    build: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> EngineConfig:
+        """Read config.json.
+
+        Raises:
+            ConfigError: It is missing, unreadable, or not that of an engine.
+        """
+        file = path / CONFIG
+        config = read_object(file, '', 'build the engine again')
+        parts = [config.get(name) for name in ('pretrained_config', 'build_config')]
+        if not all(isinstance(part, dict) for part in parts):
+            raise ConfigError(
+                f'{file} has no pretrained_config and build_config, as trtllm-build writes them '
+                'since 0.8; build the engine again'
+            )
+        return cls(path, str(config.get('version', 'unknown')), *parts)
+
+    def limit(self, name: str) -> int:
+        """Give a number of build_config; 0 if there is none."""
+        value = self.build.get(name)
+        return value if isinstance(value, int) else 0
+
+    @property
+    def image_room(self) -> int:
+        """Image embeddings that a request may have: TensorRT-LLM shares the prompt table out."""
+        return self.limit('max_prompt_embedding_table_size') // (self.limit('max_batch_size') or 1)
+
+    @property
+    def plugins(self) -> dict[str, Any]:
+        """plugin_config of the build."""
+        plugins = self.build.get('plugin_config')
+        return plugins if isinstance(plugins, dict) else {}
+
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens of a cache that holds the longest request, in whole blocks and one to spare."""
+        block = self.plugins.get('tokens_per_block') or _BLOCK
+        return (-(-self.limit('max_seq_len') // block) + 1) * block
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that built an engine, or that shall run it; None for what is not known.
+
+    Attributes:
+        version: Version of TensorRT-LLM.
+        capability: Compute capability of the GPU, e.g. '9.0'.
+    """
+
+    version: str | None = None
+    capability: str | None = None
+
+
+def check_engine(
+    config: EngineConfig,
+    checkpoint: TrtllmCheckpoint,
+    image_tokens: int,
+    lengths: Lengths,
+    built: Machine,
+    here: Machine,
+) -> None:
+    """Refuse an engine that cannot answer the requests that it will get.
+
+    Args:
+        config: Configuration of the engine.
+        checkpoint: The checkpoint that it should have been built from.
+        image_tokens: Embeddings of an image.
+        lengths: Lengths of prompts and answers.
+        built: The machine that built it.
+        here: The machine that shall run it.
+
+    Raises:
+        ConfigError: The engine does not fit; the message lists all faults with their flags.
+    """
+    found = [
+        *_machine(config, built, here),
+        *_model(config, checkpoint),
+        *_room(config, image_tokens, lengths),
+    ]
+    if found:
+        lines = ''.join(f'\n  {line}' for line in found)
+        raise ConfigError(
+            f'engine {config.path} does not fit; build it again (stage build_engine) with what '
+            f'stands behind each:{lines}'
+        )
+
+
+def _machine(config: EngineConfig, built: Machine, here: Machine) -> Iterator[str]:
+    if here.version and config.version not in ('unknown', here.version):
+        yield (
+            f'built by TensorRT-LLM {config.version}, and {here.version} is installed: build it '
+            'here'
+        )
+    if built.capability and here.capability and built.capability != here.capability:
+        yield (
+            f'built for compute capability {built.capability}, and the GPU here has '
+            f'{here.capability}: build it here'
+        )
+    world = (config.model.get('mapping') or {}).get('world_size', 1)
+    if world != 1:
+        yield f'built for {world} GPUs, and one runs it: --checkpoint_dir of one rank'
+
+
+def _model(config: EngineConfig, checkpoint: TrtllmCheckpoint) -> Iterator[str]:
+    llm, quantization = checkpoint.llm, config.model.get('quantization') or {}
+    algorithm = {value: key for key, value in FORMATS.items()}[checkpoint.format]
+    heads = config.model.get('num_attention_heads')
+    pairs = [
+        ('hidden_size', config.model.get('hidden_size'), llm.hidden_size),
+        ('num_hidden_layers', config.model.get('num_hidden_layers'), llm.num_layers),
+        ('num_attention_heads', heads, llm.num_heads),
+        ('num_key_value_heads', config.model.get('num_key_value_heads', heads), llm.num_kv_heads),
+        # Rows, and not the policy's vocabulary: virtual ids are counted from them on.
+        ('vocab_size', config.model.get('vocab_size'), checkpoint.rows),
+        ('dtype', config.model.get('dtype'), checkpoint.dtype),
+        ('quant_algo', quantization.get('quant_algo'), algorithm),
+        (
+            'kv_cache_quant_algo',
+            quantization.get('kv_cache_quant_algo'),
+            'FP8' if checkpoint.fp8_cache else None,
+        ),
+    ]
+    for name, found, wanted in pairs:
+        if found != wanted:
+            yield (
+                f'{name} is {found}, and {wanted} in {checkpoint.path}: --checkpoint_dir '
+                f'{checkpoint.path}'
+            )
+
+
+def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator[str]:
+    batch = config.limit('max_batch_size')
+    if config.image_room < image_tokens:
+        table = config.limit('max_prompt_embedding_table_size')
+        yield (
+            f'max_prompt_embedding_table_size {table} over max_batch_size {batch} leaves '
+            f'{config.image_room} image embeddings for a request, and an image has '
+            f'{image_tokens}: --max_batch_size 1 --max_prompt_embedding_table_size {image_tokens}'
+        )
+    prompt = image_tokens + lengths.prompt
+    for name in ('max_input_len', 'max_num_tokens'):
+        if config.limit(name) < prompt:
+            yield (
+                f'{name} is {config.limit(name)}, and a short prompt takes {prompt} with its '
+                f'image: --{name} {prompt} or, for longer instructions, more'
+            )
+    longest = prompt + lengths.answer
+    if config.limit('max_seq_len') < longest:
+        yield (
+            f'max_seq_len is {config.limit("max_seq_len")}, and a short prompt with an answer of '
+            f'up to {lengths.answer} tokens takes {longest}: --max_seq_len {longest} or more, or '
+            'a smaller max_new_tokens of the policy'
+        )
+    if config.limit('max_draft_len'):
+        # Drafts want block reuse, and then virtual ids no longer tell one image from another.
+        yield (
+            f'max_draft_len is {config.limit("max_draft_len")}, for drafts, and nothing drafts: '
+            'without --max_draft_len and --speculative_decoding_mode'
+        )
+    kind = str(config.build.get('kv_cache_type') or 'paged').lower()
+    if kind != 'paged':
+        yield f'kv_cache_type is {kind}, and the runner needs a paged one: --kv_cache_type paged'
+    if config.plugins.get('remove_input_padding') is False:
+        yield 'remove_input_padding is off, and is needed: --remove_input_padding enable'

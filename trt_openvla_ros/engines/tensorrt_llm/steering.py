@@ -1,0 +1,172 @@
+"""Decoding inside TensorRT-LLM: a logits processor, in the two forms that its runners call.
+
+V: vocabulary of the policy, P: vocabulary of the engine, padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+import time
+
+import torch
+
+from trt_openvla_ros.engines.base import Decoding
+from trt_openvla_ros.engines.progress import Progress
+from trt_openvla_ros.errors import EngineError, OutputError
+
+
+class Request:
+    """One call of generate, and the logits that were seen of it.
+
+    Attributes:
+        error: The error in the processor; None if there was none.
+        first_logits: [V] of the first token; None if they were not asked for.
+        first_token: When the first token was known, on time.perf_counter's clock; None before.
+    """
+
+    def __init__(self, prompt: int, vocab: int, decoding: Decoding, keep_logits: bool) -> None:
+        """Hold the lengths of prompt and vocabulary, and how to decode."""
+        self._prompt, self._vocab, self._decoding = prompt, vocab, decoding
+        self._keep_logits = keep_logits
+        self._progress = Progress(decoding)
+        self._best: list[torch.Tensor] = []  # largest logit of each step, and its token
+        self._tokens: list[torch.Tensor] = []
+        self._in_action: list[bool] = []
+        self.error: Exception | None = None
+        self.first_logits: torch.Tensor | None = None
+        self.first_token: float | None = None
+
+    @property
+    def prompt(self) -> int:
+        """Length of the prompt, image embeddings included."""
+        return self._prompt
+
+    def steer(self, logits: torch.Tensor, written: Sequence[int]) -> None:
+        """Change [P] logits in place so that the next token is one that may come.
+
+        Nothing here waits for the GPU: the largest logits stay there until the answer is complete.
+
+        Args:
+            logits: Logits of the next token.
+            written: The answer so far.
+        """
+        if written and self.first_token is None:
+            self.first_token = time.perf_counter()
+        for token in written[len(self._progress.ids) :]:
+            self._progress.add(token)
+        logits[self._vocab :] = -torch.inf
+        known = logits[: self._vocab]
+        if self._keep_logits and not written:
+            self.first_logits = known.float().clone()
+        best, token = known.max(dim=0)
+        self._best.append(best)
+        self._tokens.append(token)
+        self._in_action.append(self._progress.in_action)
+        if self._progress.finished:
+            # The runners know no other way to stop.
+            _only(known, self._decoding.eos_id, self._decoding.eos_id + 1)
+        elif self._progress.constrained:
+            _only(known, *self._decoding.actions)
+
+    def stop(self, logits: torch.Tensor) -> None:
+        """Change [P] logits in place so that the answer, which nobody will read, ends."""
+        logits.fill_(-torch.inf)
+        logits[self._decoding.eos_id] = 0
+
+    def out_of_range(self, count: int) -> int:
+        """Count the action ids, of the first `count` ids, that an unconstrained argmax replaces.
+
+        Raises:
+            OutputError: Logits were not finite.
+            EngineError: The runner never asked.
+        """
+        if not self._best:
+            raise EngineError(
+                'the runner never called its logits processor, so actions are not constrained; '
+                'this release of TensorRT-LLM is none that was read: run check_contract'
+            )
+        best = torch.stack(self._best)[:count]
+        if not torch.isfinite(best).all():
+            raise OutputError(
+                f'the engine gave {best.tolist()} logits; it was built from broken weights, or '
+                'its precision is too narrow'
+            )
+        tokens = torch.stack(self._tokens)[:count].tolist()
+        return sum(
+            inside and not self._progress.is_action(token)
+            for token, inside in zip(tokens, self._in_action, strict=False)
+        )
+
+
+class Steering:
+    """The processor of one runner, which runs one request at a time.
+
+    It must not refer to the runner. The runner holds it from C++, which Python's collector does
+    not see, and neither would ever be freed.
+
+    Attributes:
+        request: The request that runs; None between two calls.
+    """
+
+    def __init__(self) -> None:
+        """Wait for a request."""
+        self.request: Request | None = None
+
+    def on_executor(
+        self,
+        req_id: int,
+        logits: torch.Tensor,
+        ids: list[list[int]],
+        stream_ptr: int,
+        client_id: int | None,
+    ) -> None:
+        """Steer a request of ModelRunnerCpp, which calls this in a thread of its executor.
+
+        Args:
+            req_id: Number of the request; there is only one.
+            logits: [1, 1, P], to be changed in place on the stream.
+            ids: Prompt and answer so far, of the one beam.
+            stream_ptr: The executor's CUDA stream.
+            client_id: The client's number of the request.
+        """
+        if not logits.is_cuda:
+            self._steer(logits[0, 0], ids[0])
+            return
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream_ptr, device=logits.device)):
+            self._steer(logits[0, 0], ids[0])
+
+    def __call__(self, step: int, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Steer a request of ModelRunner, which calls this in the caller's thread.
+
+        Args:
+            step: Tokens of the answer so far.
+            input_ids: [1, L] prompt and answer so far, then padding.
+            scores: [1, P] logits.
+
+        Returns:
+            The logits, changed in place.
+        """
+        if self.request is not None:
+            written = input_ids[0, : self.request.prompt + step]
+            self._steer(scores[0], written.tolist())
+        return scores
+
+    def _steer(self, logits: torch.Tensor, ids: Sequence[int]) -> None:
+        request = self.request
+        if request is None:
+            return
+        if request.error is None:
+            try:
+                request.steer(logits, ids[request.prompt :])
+            except Exception as error:  # noqa: BLE001 - it would unwind into the executor's C++
+                request.error = error
+        if request.error is not None:
+            # If CUDA failed, this fails too, and the runner will say so.
+            with suppress(RuntimeError):
+                request.stop(logits)
+
+
+def _only(logits: torch.Tensor, first: int, end: int) -> None:
+    logits[:first] = -torch.inf
+    logits[end:] = -torch.inf

@@ -1,0 +1,1 @@
+"""Both engines in PyTorch: the reference that the others are verified against."""

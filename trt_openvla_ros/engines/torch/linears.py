@@ -1,0 +1,183 @@
+"""Matrix products with the weights that a checkpoint stores: plain, FP8, INT4 (AWQ) and INT8.
+
+They compute what TensorRT-LLM's layers compute from the same tensors
+(tensorrt_llm/quantization/layers.py), so that quantised behaviour is seen without it. The CPU
+holds the quantised values in float32 and multiplies those, which is exact but for the order of the
+sum. GPUs that have FP8 products run them on the hardware.
+
+M: rows of the input, I: its width, O: width of the output, G: inputs that share one scale.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+# Largest finite float8_e4m3fn.
+E4M3_MAX = 448.0
+# cuBLASLt wants the widths of FP8 matrices to be multiples of this, and such a GPU (Ada, Hopper).
+_FP8_ALIGNMENT, _FP8_CAPABILITY = 16, (8, 9)
+
+
+class Dense:
+    """Product with a weight in the engine's dtype.
+
+    Attributes:
+        weight: [O, I].
+        smoothing: [I] factors of the input (AWQ's pre-quantisation scale), or None.
+    """
+
+    def __init__(self, weight: torch.Tensor, smoothing: torch.Tensor | None = None) -> None:
+        """Hold the tensors."""
+        self.weight, self.smoothing = weight, smoothing
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [M, I] to [M, O]."""
+        return F.linear(hidden if self.smoothing is None else hidden * self.smoothing, self.weight)
+
+
+class Fp8:
+    """Product of FP8 (E4M3) inputs and weights, one scale for each, summed in float32."""
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        weight_scale: torch.Tensor,
+        input_scale: torch.Tensor,
+        dtype: torch.dtype,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            weight: [O, I] float8_e4m3fn.
+            weight_scale: [1] float32; the weight that a stored 1.0 stands for.
+            input_scale: [1] float32; the input that a 1.0 stands for.
+            dtype: Type of input and output. TensorRT-LLM casts input_scale to it before it
+                divides by it, and multiplies the product by the scale that it was cast from.
+        """
+        self.stored = weight
+        self.weight_scale, self.input_scale = weight_scale, input_scale
+        self._inverse = input_scale.to(dtype).float().reciprocal()
+        self._alpha = weight_scale * input_scale
+        self.native = _has_fp8(weight)
+        self._weight = weight.t() if self.native else _held(weight)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [M, I] to [M, O]."""
+        values = to_e4m3(hidden, self._inverse)
+        if self.native:
+            return torch._scaled_mm(
+                values,
+                self._weight,
+                scale_a=self.input_scale,
+                scale_b=self.weight_scale,
+                out_dtype=hidden.dtype,
+            )
+        # Products of two E4M3 values have 8 significant bits: exact in float32.
+        return (F.linear(values.float(), self._weight.float()) * self._alpha).to(hidden.dtype)
+
+
+class Int8:
+    """Product of INT8 inputs (one scale) and weights (one scale per output): SmoothQuant."""
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        weight_scale: torch.Tensor,
+        input_scale: torch.Tensor,
+        smoothing: torch.Tensor,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            weight: [O, I] int8.
+            weight_scale: [O] float32.
+            input_scale: [1] float32.
+            smoothing: [I] factors of the input, in the engine's dtype.
+        """
+        self._weight = _held(weight)
+        self._alpha, self._inverse = weight_scale * input_scale, input_scale.reciprocal()
+        self.smoothing = smoothing
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [M, I] to [M, O]."""
+        values = (hidden * self.smoothing).float() * self._inverse
+        values = values.round_().clamp_(-128, 127)
+        return (F.linear(values, self._weight.float()) * self._alpha).to(hidden.dtype)
+
+
+class SideBySide:
+    """Two products with the same input, one behind the other in the output."""
+
+    def __init__(self, first: Linear, second: Linear) -> None:
+        """Hold both."""
+        self.parts = first, second
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [M, I] to [M, O1 + O2]."""
+        return torch.cat([part(hidden) for part in self.parts], dim=-1)
+
+
+Linear: TypeAlias = Dense | Fp8 | Int8 | SideBySide
+
+
+def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Dequantise AWQ weights as the kernel does: integer times scale, both in the dtype.
+
+    Args:
+        packed: [O / 2, I] int8; the low four bits are of output 2r, the high ones of 2r + 1.
+        scale: [O, I / G] float32; TensorRT-LLM casts it to the dtype of the checkpoint.
+        dtype: Type of the result.
+
+    Returns:
+        [O, I].
+    """
+    # Shifting left first makes the sign of the low half right; int8 shifts keep the sign.
+    low, high = (packed << 4) >> 4, packed >> 4
+    values = torch.stack([low, high], dim=1).flatten(0, 1)
+    grouped = values.unflatten(1, (scale.shape[1], -1)).to(dtype)
+    return (grouped * scale.to(dtype)[..., None]).flatten(1)
+
+
+def to_e4m3(values: torch.Tensor, inverse_scale: torch.Tensor) -> torch.Tensor:
+    """Divide by the scale and round to E4M3, to even; larger values become the largest."""
+    scaled = values.float() * inverse_scale
+    # Not every torch saturates: E4M3 has no infinity, and older ones made it NaN. NaN stays.
+    return scaled.clamp_(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+
+
+def through_e4m3(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Round values as an FP8 cache of that scale [1] does; the dtype stays."""
+    return (to_e4m3(values, scale.reciprocal()).float() * scale).to(values.dtype)
+
+
+def stack(first: Linear, second: Linear, dtype: torch.dtype) -> Linear:
+    """Join two products: into one matrix if their tensors allow it, else side by side."""
+    kinds = {type(first), type(second)}
+    if kinds == {Dense} and first.smoothing is None and second.smoothing is None:
+        return Dense(torch.cat([first.weight, second.weight]))
+    if kinds == {Fp8} and all(
+        torch.equal(getattr(first, name), getattr(second, name))
+        for name in ('weight_scale', 'input_scale')
+    ):
+        # Through bytes: not every torch concatenates float8.
+        both = torch.cat([part.stored.view(torch.uint8) for part in (first, second)])
+        weight = both.view(torch.float8_e4m3fn)
+        return Fp8(weight, first.weight_scale, first.input_scale, dtype)
+    return SideBySide(first, second)
+
+
+def _held(weight: torch.Tensor) -> torch.Tensor:
+    # A GPU widens a weight in passing, at almost no cost. A CPU would take longer to widen it than
+    # to multiply it, at every token.
+    return weight.float() if weight.device.type == 'cpu' else weight
+
+
+def _has_fp8(weight: torch.Tensor) -> bool:
+    return (
+        weight.device.type == 'cuda'
+        and torch.cuda.get_device_capability(weight.device) >= _FP8_CAPABILITY
+        and all(width % _FP8_ALIGNMENT == 0 for width in weight.shape)
+    )

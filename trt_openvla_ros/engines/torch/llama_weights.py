@@ -1,0 +1,166 @@
+"""The weights of a Llama as the torch engine wants them, from a Hugging Face checkpoint.
+
+D: width, V: rows of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from trt_openvla_ros.checkpoints.llama import (
+    EMBEDDING_WEIGHT,
+    HEAD_WEIGHT,
+    is_buffer,
+    LAYER,
+    layer_prefix,
+    layer_rows,
+    NORM_WEIGHT,
+    PREFIX,
+)
+from trt_openvla_ros.engines.torch.linears import Dense, Linear
+from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoints.released import Checkpoint
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """Weights of one decoder layer.
+
+    Attributes:
+        input_norm, mlp_norm: [D].
+        qkv: Product to queries, keys and values, one behind the other: one kernel, not three.
+        out: Product from the heads to D.
+        gate_up: Product to the gate and to the values that it gates, one behind the other.
+        down: Product back to D.
+        cache_scale: [1] float32; keys and values are cached in FP8 of this scale. None caches
+            them as they are.
+    """
+
+    input_norm: torch.Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+    cache_scale: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LlamaWeights:
+    """All weights: embedding [V, D], layers, final norm [D], and the head [V, D]."""
+
+    embedding: torch.Tensor
+    layers: list[LayerWeights]
+    norm: torch.Tensor
+    head: torch.Tensor
+
+
+class Tensors:
+    """Tensors by name, each to be taken once: a missing, odd or remaining one is an error."""
+
+    def __init__(self, pairs: Iterable[tuple[str, torch.Tensor]], source: str) -> None:
+        """Read them all.
+
+        Args:
+            pairs: Names and tensors.
+            source: Beginning of all names in messages, e.g. 'language_model.', or a file and ': '.
+        """
+        self._tensors = dict(pairs)
+        self._source = source
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a tensor is there and not yet taken."""
+        return name in self._tensors
+
+    def take(self, name: str, *shape: int, dtypes: tuple[torch.dtype, ...] = ()) -> torch.Tensor:
+        """Take a tensor of that shape, and of one of those dtypes if any are given.
+
+        Raises:
+            ConfigError: It is missing, or of another shape or dtype.
+        """
+        tensor = self._tensors.pop(name, None)
+        if tensor is None or tuple(tensor.shape) != shape:
+            found = 'missing' if tensor is None else f'of shape {tuple(tensor.shape)}'
+            raise ConfigError(f'{self._source}{name} is {found}; config.json says {shape}')
+        if dtypes and tensor.dtype not in dtypes:
+            wanted = ' or '.join(map(str, dtypes))
+            raise ConfigError(
+                f'{self._source}{name} is {tensor.dtype}; config.json means {wanted}'
+            )
+        return tensor
+
+    def drop(self, *names: str) -> None:
+        """Take those of these tensors that are there; nobody needs them."""
+        for name in names:
+            self._tensors.pop(name, None)
+
+    def close(self, num_layers: int) -> None:
+        """Refuse tensors that nobody took.
+
+        Raises:
+            ConfigError: One is left.
+        """
+        for name in self._tensors:
+            raise ConfigError(
+                f'{self._source}{name} (and {len(self._tensors) - 1} more) has no place in the '
+                f'Llama of {num_layers} layers that config.json describes'
+            )
+
+
+@torch.inference_mode()
+def read_hugging_face(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> LlamaWeights:
+    """Read the language model of a checkpoint.
+
+    Raises:
+        ConfigError: Weights are missing or of another shape than config.json says.
+    """
+    c = checkpoint.llm
+    tensors = Tensors(
+        (
+            (name, tensor.to(device, dtype))
+            for name, tensor in checkpoint.tensors(PREFIX)
+            if not is_buffer(name)
+        ),
+        PREFIX,
+    )
+    shapes = layer_rows(c)
+
+    def take(at: str, *keys: str) -> torch.Tensor:
+        """Give the weights of some keys of LAYER, one below the other."""
+        parts = [
+            tensors.take(f'{at}{name}.weight', *shape)
+            for key in keys
+            for name, shape in zip(LAYER[key].hugging_face, shapes[key], strict=True)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    embedding = tensors.take(EMBEDDING_WEIGHT, c.vocab_size, c.hidden_size)
+    layers = []
+    for index in range(c.num_layers):
+        at = layer_prefix(index).hugging_face[0]
+        layers.append(
+            LayerWeights(
+                qkv=Dense(take(at, 'qkv')),
+                input_norm=take(at, 'input_norm'),
+                out=Dense(take(at, 'out')),
+                mlp_norm=take(at, 'mlp_norm'),
+                gate_up=Dense(take(at, 'gate', 'up')),
+                down=Dense(take(at, 'down')),
+            )
+        )
+    norm = tensors.take(NORM_WEIGHT, c.hidden_size)
+    if c.tie_word_embeddings:
+        tensors.drop(HEAD_WEIGHT)  # stored twice
+        head = embedding
+    else:
+        head = tensors.take(HEAD_WEIGHT, c.vocab_size, c.hidden_size)
+    tensors.close(c.num_layers)
+    return LlamaWeights(embedding, layers, norm, head)

@@ -1,0 +1,133 @@
+"""The vision towers (timm) and the projector, in PyTorch.
+
+B: batch, C: 3 channels per tower, S: image size, N: patches, D: width.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import timm
+import torch
+from torch import nn
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+from trt_openvla_ros.checkpoints.vision import (
+    PROJECTOR,
+    projector_widths,
+    timm_name,
+    TOWER_PREFIXES,
+    TowerConfig,
+)
+from trt_openvla_ros.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoints.released import Checkpoint
+
+# Beginnings of timm's names behind the block whose output is used.
+_UNUSED = ('norm.', 'fc_norm.', 'attn_pool.', 'head.', 'head_drop.')
+
+
+class Tower(nn.Module):
+    """One ViT, giving the patch features of its second-to-last block, not normalised.
+
+    Source: PrismaticVisionBackbone of openvla/openvla.
+    """
+
+    def __init__(self, config: TowerConfig) -> None:
+        """Build it with random weights."""
+        super().__init__()
+        self.image_size = config.image_size
+        self.vit = timm.create_model(config.timm_id, pretrained=False, **config.arguments)
+        self.vit.blocks = self.vit.blocks[:-1]
+        self.vit.norm = nn.Identity()
+        self.vit.fc_norm = nn.Identity()
+        self.vit.attn_pool = None
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Map [B, 3, S, S] to [B, N, D]."""
+        # A tuple before timm 1.0, a list since.
+        return self.vit.get_intermediate_layers(pixels, n={len(self.vit.blocks) - 1})[0]
+
+
+class Projector(nn.Module):
+    """Linear layers with exact GELU between; three of them behind fused towers, else two."""
+
+    def __init__(self, widths: list[int]) -> None:
+        """Build linear layers from each width to the next, with random weights."""
+        super().__init__()
+        for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
+            self.add_module(f'fc{index}', nn.Linear(inputs, outputs))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map [B, N, D of the towers] to [B, N, D of the language model]."""
+        for index, layer in enumerate(self.children()):
+            features = layer(F.gelu(features) if index else features)
+        return features
+
+
+class TorchVision:
+    """A vision engine in PyTorch.
+
+    Attributes:
+        device, dtype: Device and precision.
+        towers: The ViTs in channel order.
+        projector: Features of all towers to image embeddings.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        """Load towers and projector.
+
+        Raises:
+            ConfigError: Weights are missing or of another shape than config.json says.
+        """
+        self.device, self.dtype = device, dtype
+        self.towers = [Tower(config) for config in checkpoint.towers]
+        for prefix, tower in zip(TOWER_PREFIXES, self.towers, strict=False):
+            weights = {
+                timm_name(key): value
+                for key, value in checkpoint.tensors(prefix)
+                if not key.startswith((*_UNUSED, f'blocks.{len(tower.vit.blocks)}.'))
+            }
+            load_weights(tower.vit, weights, prefix)
+        width = sum(tower.vit.embed_dim for tower in self.towers)
+        hidden = checkpoint.llm.hidden_size
+        self.projector = Projector(projector_widths(width, hidden, len(self.towers)))
+        load_weights(self.projector, dict(checkpoint.tensors(PROJECTOR)), PROJECTOR)
+        for module in (*self.towers, self.projector):
+            module.to(device, dtype).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def patch_features(self, pixel_values: np.ndarray) -> torch.Tensor:
+        """Map [C, S, S] float32 to the towers' features [N, D], side by side."""
+        expected = (3 * len(self.towers), self.towers[0].image_size, self.towers[0].image_size)
+        if pixel_values.shape != expected:
+            raise InputError(f'pixel values have shape {pixel_values.shape}, not {expected}')
+        pixels = torch.from_numpy(pixel_values).to(self.device, self.dtype)[None]
+        features = [
+            tower(part) for tower, part in zip(self.towers, pixels.split(3, dim=1), strict=True)
+        ]
+        return torch.cat(features, dim=2)[0]
+
+    @torch.inference_mode()
+    def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
+        """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device."""
+        embeddings = self.projector(self.patch_features(pixel_values)[None])[0]
+        if self.device.type == 'cuda':
+            # Else the next engine would wait, and the time of vision would be counted as its own.
+            torch.cuda.synchronize(self.device)
+        return embeddings
+
+
+def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], prefix: str) -> None:
+    """Load weights strictly.
+
+    Raises:
+        ConfigError: Names or shapes differ.
+    """
+    try:
+        module.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(f'the weights {prefix}* do not fit config.json: {error}') from error

@@ -1,0 +1,189 @@
+"""The simulation and a policy as two processes, and a client that watches their topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import signal
+import subprocess
+import time
+from typing import Any
+
+from ament_index_python.packages import get_package_prefix
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes.conversions import to_rgb
+from trt_openvla_ros.sim.world import MAX_STEPS
+from trt_openvla_ros.srv import Reset
+
+_PACKAGE = 'trt_openvla_ros'
+_LOADING = 120.0  # [s] until the first action, and until every answer of a service
+_THINKING = 15.0  # [s] until each further action; there is none if the model wrote none
+
+
+@dataclass(frozen=True)
+class Step:
+    """An action, the image [H, W, 3] uint8 RGB that it answers, and where the hand was [3] m."""
+
+    action: VlaAction
+    image: np.ndarray
+    hand: np.ndarray
+
+
+@dataclass
+class Episode:
+    """What was seen of one attempt.
+
+    Attributes:
+        instruction, kind: What was asked.
+        reached: Whether it was done within MAX_STEPS actions, none of which took too long.
+        actions: How many there were.
+        steps: Those whose image was received; any sensor data may be lost.
+        end: Position [3] m of the hand in the end.
+    """
+
+    seed: int
+    instruction: str
+    kind: str
+    reached: bool = False
+    actions: int = 0
+    steps: list[Step] = field(default_factory=list)
+    end: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+
+class ClosedLoop:
+    """Runs episodes in a simulation that is already there, and watches.
+
+    Attributes:
+        node: The client's.
+    """
+
+    def __init__(self, processes: list[subprocess.Popen]) -> None:
+        """Connect; while it waits, it asks the processes whether they live."""
+        self.node = rclpy.create_node('closed_loop')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._processes = processes
+        self._has_acted = False
+        self._actions: list[VlaAction] = []
+        self._images: dict[int, Image] = {}
+        self._hands: dict[int, np.ndarray] = {}
+        subscribe = self.node.create_subscription
+        subscribe(VlaAction, 'policy/action', self._actions.append, 10)
+        subscribe(Image, 'camera/image_raw', self._on_image, qos_profile_sensor_data)
+        subscribe(PoseStamped, 'hand/pose', self._on_pose, 10)
+        self._reset = self.node.create_client(Reset, 'sim/reset')
+        self._success = self.node.create_client(Trigger, 'sim/success')
+
+    def _on_image(self, message: Image) -> None:
+        self._images[_stamp(message)] = message
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        place = message.pose.position
+        self._hands[_stamp(message)] = np.array([place.x, place.y, place.z])
+
+    def episode(self, seed: int, instruction: str = '') -> Episode:
+        """Reset to the scene of a seed, ask, and watch until it is done or MAX_STEPS are over.
+
+        Raises:
+            RuntimeError: The simulation refused, or a process ended.
+            TimeoutError: No service or no action came at all.
+        """
+        begin = self.node.get_clock().now().nanoseconds
+        answer = self._call(self._reset, Reset.Request(seed=seed, instruction=instruction))
+        if not answer.success:
+            raise RuntimeError(f'the simulation refused: {answer.message}')
+        episode = Episode(seed, answer.instruction, answer.kind)
+        for seen in (self._actions, self._images, self._hands):
+            seen.clear()
+        while not episode.reached and episode.actions < MAX_STEPS:
+            try:
+                patience = _THINKING if self._has_acted else _LOADING
+                self._spin_until(lambda: self._actions, 'action', patience)
+            except TimeoutError:
+                if not self._has_acted:
+                    raise
+                break
+            self._has_acted = True
+            for action in self._actions:
+                stamp = _stamp(action)
+                # One may still come for what was shown, or asked, before.
+                if stamp > begin and action.instruction == episode.instruction:
+                    episode.actions += 1
+                    if stamp in self._images and stamp in self._hands:
+                        image = to_rgb(self._images.pop(stamp))
+                        episode.steps.append(Step(action, image, self._hands[stamp]))
+            self._actions.clear()
+            episode.reached = self._call(self._success, Trigger.Request()).success
+        episode.end = self._hands[max(self._hands)]
+        return episode
+
+    def _call(self, client: Any, request: Any) -> Any:
+        self._spin_until(client.service_is_ready, f'service {client.srv_name}')
+        future = client.call_async(request)
+        self._spin_until(future.done, f'answer of {client.srv_name}')
+        return future.result()
+
+    def _spin_until(
+        self, condition: Callable[[], Any], what: str, patience: float = _LOADING
+    ) -> None:
+        deadline = time.monotonic() + patience
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.2)
+            dead = [process for process in self._processes if process.poll() is not None]
+            if dead:
+                raise RuntimeError(f'{dead[0].args[0]} ended with code {dead[0].returncode}')
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'no {what} within {patience:.0f} s')
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+@contextmanager
+def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
+    """Start the simulation in lock-step and the policy node; stop both at the end.
+
+    Args:
+        checkpoint: For the policy node. None starts no node, and somebody else must act.
+    """
+    # A domain of its own, so that nothing else on the network is moved.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    quiet = ['--ros-args', '--log-level', 'warn']
+    executables = Path(get_package_prefix(_PACKAGE)) / 'lib' / _PACKAGE
+    commands = [[str(executables / 'sim_node'), *quiet, '-p', 'rate:=0.0']]
+    if checkpoint is not None:
+        policy = [str(executables / 'policy_node'), *quiet, '-p', f'checkpoint:={checkpoint}']
+        policy += ['-r', 'image:=camera/image_raw', '-p', 'max_image_age:=5.0']
+        commands.append(policy)
+    rclpy.init()
+    processes = [subprocess.Popen(command) for command in commands]
+    loop = None
+    try:
+        loop = ClosedLoop(processes)
+        yield loop
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait(timeout=30)
+        if loop is not None:
+            loop.close()
+        rclpy.try_shutdown()
+
+
+def _stamp(message: VlaAction | Image | PoseStamped) -> int:
+    return Time.from_msg(message.header.stamp).nanoseconds

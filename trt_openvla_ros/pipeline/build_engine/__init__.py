@@ -1,0 +1,1 @@
+"""Stage build_engine: engines for the GPU of this machine."""

@@ -1,0 +1,115 @@
+"""This machine: its disk, memory, GPU and libraries, and whether they are enough for a stage."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+import shutil
+import sys
+from typing import Any
+
+from trt_openvla_ros.errors import ArtifactError, EngineError
+from trt_openvla_ros.version import package_version
+
+_LIBRARIES = (
+    'torch',
+    'transformers',
+    'timm',
+    'safetensors',
+    'nvidia-modelopt',
+    'onnx',
+    'onnxruntime',
+    'tensorrt',
+    'tensorrt_llm',
+)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people."""
+    for unit in ('B', 'kB', 'MB'):
+        if count < 1000:
+            return f'{count:.3g} {unit}'
+        count /= 1000
+    return f'{count:.1f} GB'
+
+
+def check_disk(directory: Path, needed: int) -> None:
+    """Refuse to write more than fits onto a disk.
+
+    Args:
+        directory: A directory on the disk; it exists.
+        needed: Bytes that will be written.
+
+    Raises:
+        ArtifactError: The disk has less space.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise ArtifactError(
+            f'{directory} has {size(free)} free and {size(needed)} are needed; free some, or set '
+            'artifact to a directory on another disk'
+        )
+
+
+def available_memory() -> int | None:
+    """Give the bytes that are free without swapping; None if the system does not say."""
+    limits = []
+    try:
+        memory = dict(
+            line.split(':') for line in Path('/proc/meminfo').read_text('ascii').splitlines()
+        )
+        limits.append(int(memory['MemAvailable'].removesuffix('kB')) * 1024)
+        # A container may be allowed less than the machine has.
+        group = Path('/sys/fs/cgroup')
+        allowed = (group / 'memory.max').read_text(encoding='ascii').strip()
+        if allowed != 'max':
+            # Cached files count as used there, and are freed on demand.
+            used = int((group / 'memory.current').read_text(encoding='ascii'))
+            stat = dict(line.split() for line in (group / 'memory.stat').read_text().splitlines())
+            limits.append(int(allowed) - used + int(stat.get('file', 0)))
+    except (OSError, ValueError, KeyError):
+        pass
+    return min(limits, default=None)
+
+
+def check_memory(needed: int, way_out: str) -> None:
+    """Refuse to start work that would swap for hours or be killed.
+
+    Args:
+        needed: Bytes that the work takes.
+        way_out: How to need less, for the message.
+
+    Raises:
+        EngineError: The machine has less memory.
+    """
+    available = available_memory()
+    if available is not None and available < needed:
+        raise EngineError(
+            f'{size(available)} of memory are available and {size(needed)} are needed; {way_out}'
+        )
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python, of this package and of the libraries that are installed."""
+    found = {'python': sys.version.split()[0], 'trt_openvla_ros': package_version()}
+    for name in _LIBRARIES:
+        for installed in metadata.distributions(name=name):
+            found[name] = installed.version
+            break
+    return found
+
+
+def gpu() -> dict[str, Any] | None:
+    """Give name, compute capability and memory [byte] of the first GPU; None if there is none."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    about = torch.cuda.get_device_properties(0)
+    return {
+        'name': about.name,
+        'capability': f'{about.major}.{about.minor}',
+        'memory': about.total_memory,
+    }

@@ -1,0 +1,1 @@
+"""Stage quantize: LLM_backbone to a TensorRT-LLM checkpoint."""

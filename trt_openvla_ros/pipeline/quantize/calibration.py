@@ -1,0 +1,77 @@
+"""The inputs that the language model really sees: prompts with images, and its own answers.
+
+L: positions, N: image embeddings, D: width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.engines.torch.vision import TorchVision
+from trt_openvla_ros.pipeline.frames import Frame
+from trt_openvla_ros.policy.prompt import Prompter
+from trt_openvla_ros.policy.spec import ModelSpec
+
+ACTION_IDS = 7  # tokens of an answer without reasoning
+
+
+def read_spec(checkpoint: Checkpoint, prompt_style: str) -> ModelSpec:
+    """Read how a checkpoint's model is asked; style '' decides from the checkpoint."""
+    # Any statistics will do: prompts and images do not depend on them.
+    unnorm_key = next(iter(checkpoint.statistics), None)
+    return ModelSpec.read(checkpoint, unnorm_key, prompt_style or None)
+
+
+def encode_images(
+    spec: ModelSpec, frames: Sequence[Frame], device: torch.device, dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """Give the [N, D] image embeddings of each frame; the vision encoder is freed afterwards."""
+    vision = TorchVision(spec.checkpoint, device, dtype)
+    return [
+        vision.encode(spec.processor(frame.image))
+        for frame in tqdm(frames, desc='image embeddings')
+    ]
+
+
+@torch.inference_mode()
+def calibration_inputs(
+    model: nn.Module,
+    prompter: Prompter,
+    frames: Sequence[Frame],
+    images: Sequence[torch.Tensor],
+    answer_tokens: int,
+) -> list[torch.Tensor]:
+    """Give [1, L, D] input embeddings: <s>, image, prompt, and the model's answer to it.
+
+    Args:
+        model: The language model by transformers, not yet quantised.
+        prompter: Makes ids of instructions.
+        frames: Frames with the instructions.
+        images: [N, D] for each frame.
+        answer_tokens: Most tokens of the answer; a model that does not reason has an action's.
+    """
+    table = model.get_input_embeddings()
+    device, dtype = table.weight.device, table.weight.dtype
+    limit = answer_tokens if prompter.style.reasons else min(answer_tokens, ACTION_IDS)
+    inputs = []
+    for frame, image in zip(
+        tqdm(frames, desc="prompts and the model's answers"), images, strict=True
+    ):
+        _, ids = prompter(frame.instruction)
+        text = table(torch.tensor(ids, device=device))
+        prompt = torch.cat([text[:1], image.to(device, dtype), text[1:]])[None]
+        if limit:
+            answer = model.generate(
+                inputs_embeds=prompt,
+                attention_mask=torch.ones(prompt.shape[:2], device=device, dtype=torch.long),
+                max_new_tokens=limit,
+                do_sample=False,
+            )
+            prompt = torch.cat([prompt, table(answer)], dim=1)
+        inputs.append(prompt)
+    return inputs

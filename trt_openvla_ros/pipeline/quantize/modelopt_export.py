@@ -1,0 +1,118 @@
+"""The only file that knows nvidia-modelopt: quantises a Llama and exports it for TensorRT-LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import copy
+import io
+import logging
+from pathlib import Path
+import warnings
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from trt_openvla_ros.checkpoints.trtllm import WEIGHTS
+from trt_openvla_ros.errors import EngineError
+
+_log = logging.getLogger(__name__)
+
+_LOUD = ('transformers', 'torch.distributed', 'torch.utils.cpp_extension')
+_RECIPES = {
+    'fp8': 'FP8_DEFAULT_CFG',
+    'int4_awq': 'INT4_AWQ_CFG',
+    'int8_sq': 'INT8_SMOOTHQUANT_CFG',
+}
+
+
+def load_backbone(path: Path, device: torch.device) -> nn.Module:
+    """Load LLM_backbone with transformers, in the dtype that it is stored in."""
+    from transformers import AutoModelForCausalLM
+
+    with _quiet():
+        model = AutoModelForCausalLM.from_pretrained(path, torch_dtype='auto')
+    return model.to(device).eval()
+
+
+def export(
+    model: nn.Module,
+    inputs: Sequence[torch.Tensor],
+    directory: Path,
+    *,
+    qformat: str,
+    fp8_cache: bool,
+    awq_block_size: int,
+    dtype: str,
+) -> None:
+    """Quantise a model in place and write config.json and rank0.safetensors.
+
+    Args:
+        model: A Llama of transformers.
+        inputs: [1, L, D] input embeddings to calibrate on.
+        directory: A directory that exists.
+        qformat: 'fp8', 'int4_awq' or 'int8_sq'.
+        fp8_cache: Give scales for keys and values in FP8.
+        awq_block_size: Weights that share a scale in int4_awq.
+        dtype: Precision of all that is not quantised.
+
+    Raises:
+        EngineError: modelopt is missing, or cannot do it.
+    """
+    with _quiet():
+        try:
+            import modelopt.torch.export as mte
+            import modelopt.torch.quantization as mtq
+        except ImportError as error:
+            raise EngineError(
+                f'quantising needs nvidia-modelopt ({error}); pip install "nvidia-modelopt[hf]", '
+                'or set quantize.qformat to bf16'
+            ) from error
+        recipe = copy.deepcopy(getattr(mtq, _RECIPES[qformat]))
+        if fp8_cache:
+            recipe['quant_cfg'].update(copy.deepcopy(mtq.FP8_KV_CFG['quant_cfg']))
+        if qformat == 'int4_awq':
+            recipe['quant_cfg']['*weight_quantizer']['block_sizes'][-1] = awq_block_size
+        passes = tqdm(desc=f'calibrating {qformat}', unit='pass')
+
+        def forward_loop(quantised: nn.Module) -> None:
+            # Some recipes come here more than once.
+            passes.total = (passes.total or 0) + len(inputs)
+            for entry in inputs:
+                quantised(inputs_embeds=entry)
+                passes.update()
+
+        # Not inference_mode: modelopt changes weights in place afterwards.
+        with torch.no_grad(), passes:
+            mtq.quantize(model, recipe, forward_loop)
+        with torch.inference_mode():
+            mte.export_tensorrt_llm_checkpoint(
+                model,
+                'llama',
+                getattr(torch, dtype),
+                export_dir=directory,
+                inference_tensor_parallel=1,
+                inference_pipeline_parallel=1,
+            )
+    if not (directory / WEIGHTS).is_file():
+        raise EngineError(f'modelopt exported no {WEIGHTS}; its release may not fit')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send the libraries' own messages to the log's debug level."""
+    logs = [logging.getLogger(name) for name in _LOUD]
+    levels = [log.level for log in logs]
+    said = io.StringIO()
+    try:
+        for log in logs:
+            log.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
+        for line in said.getvalue().splitlines():
+            _log.debug('%s', line)

@@ -1,0 +1,1 @@
+"""Stage save_backbone: an OpenVLA checkpoint to its parts."""

@@ -1,0 +1,23 @@
+"""The settings that all parts of the pipeline share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trt_openvla_ros.policy.loading import ModelSettings
+from trt_openvla_ros.settings import field_of, list_settings, setting
+
+# Settings of a model by name; other programs declare them, too.
+MODEL = list_settings(ModelSettings)
+
+
+@dataclass(frozen=True)
+class Common:
+    """The artifact, the checkpoint that it is made of, and how its model is asked."""
+
+    artifact: str = setting('', 'Directory that the pipeline writes.')
+    checkpoint: str = setting('', 'OpenVLA checkpoint: a directory, or its Hub id.')
+    unnorm_key: str = field_of(MODEL['unnorm_key'])
+    prompt_style: str = field_of(MODEL['prompt_style'])
+    device: str = field_of(MODEL['device'])
+    max_new_tokens: int = field_of(MODEL['max_new_tokens'])

@@ -1,0 +1,1 @@
+"""Stage verify: every engine of an artifact against the original checkpoint."""

@@ -1,0 +1,126 @@
+"""RGB images to pixel values, exactly as the models were trained.
+
+H, W: size of the camera's image; S: size of the tower's image; C: 3 per vision tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trt_openvla_ros.checkpoints.preprocessor import Branch, Geometry, read_preprocessor
+from trt_openvla_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """The checkpoint's preprocessing, read from preprocessor_config.json.
+
+    Source: PrismaticImageProcessor of openvla/openvla; bit-exact to it.
+    """
+
+    branches: tuple[Branch, ...]
+    letterbox_fill: tuple[int, int, int] | None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ImageProcessor:
+        """Read preprocessor_config.json.
+
+        Raises:
+            ConfigError: A key is missing or unusable.
+        """
+        return cls(*read_preprocessor(config))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Prepare one image.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+
+        Returns:
+            [C, S, S] float32.
+
+        Raises:
+            InputError: The array is not such an image.
+        """
+        pil = self._open(image)
+        # Resizing costs most, so towers of the same geometry share it.
+        resized = {g: _resize(g, pil) for g in {branch.geometry for branch in self.branches}}
+        return np.concatenate([_normalise(b, resized[b.geometry]) for b in self.branches])
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """Give the [S, S, 3] uint8 RGB image that the first tower sees, before normalising."""
+        return np.asarray(_resize(self.branches[0].geometry, self._open(image)))
+
+    def _open(self, image: np.ndarray) -> Image.Image:
+        pil = Image.fromarray(check_image(image))
+        return pil if self.letterbox_fill is None else _letterbox(pil, self.letterbox_fill)
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """Return image if it is [H, W, 3] uint8 with H, W >= 1; raise InputError if not."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(f'image is a {type(image).__name__}; a numpy array is needed')
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(
+            f'image has shape {image.shape} and dtype {image.dtype}; '
+            '[height, width, 3] uint8 RGB is needed'
+        )
+    return image
+
+
+def refuse_unused(wrist_images: Sequence[np.ndarray], state: np.ndarray | None) -> None:
+    """Refuse inputs that models of this family do not take.
+
+    Raises:
+        InputError: There are further images, or a state.
+    """
+    if len(wrist_images):
+        raise InputError(
+            f'{len(wrist_images)} wrist image(s) given; this model sees one image, so leave '
+            'wrist_images out'
+        )
+    if state is not None:
+        raise InputError('a state was given; this model reads none, so leave state out')
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode a JPEG or PNG file that this process wrote, to [H, W, 3] uint8 RGB."""
+    return np.asarray(Image.open(io.BytesIO(data), formats=('JPEG', 'PNG')).convert('RGB'))
+
+
+def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
+    width, height = image.size
+    side = max(width, height)
+    # Rounded down on both sides, so an odd difference leaves the result 1 px short of square.
+    left, top = (side - width) // 2, (side - height) // 2
+    padded = Image.new('RGB', (width + 2 * left, height + 2 * top), fill)
+    padded.paste(image, (left, top))
+    return padded
+
+
+def _resize(geometry: Geometry, image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if isinstance(geometry.size, int):
+        short, long = sorted(image.size)
+        scaled = int(geometry.size * long / short)
+        new = (geometry.size, scaled) if width <= height else (scaled, geometry.size)
+    else:
+        new = geometry.size[::-1]
+    if new != image.size:
+        image = image.resize(new, geometry.interpolation)
+    width, height = image.size
+    crop_height, crop_width = geometry.crop
+    top = round((height - crop_height) / 2)
+    left = round((width - crop_width) / 2)
+    return image.crop((left, top, left + crop_width, top + crop_height))
+
+
+def _normalise(branch: Branch, image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order='C') / 255
+    return (pixels - branch.mean[:, None, None]) / branch.std[:, None, None]

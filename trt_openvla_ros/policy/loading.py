@@ -1,0 +1,96 @@
+"""The settings of a model, which all programs that load one share, and the loading itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trt_openvla_ros.checkpoints.artifact import Manifest
+from trt_openvla_ros.engines.base import DTYPES
+from trt_openvla_ros.errors import ArtifactError, ConfigError
+from trt_openvla_ros.policy.local import Policy
+from trt_openvla_ros.policy.prompt import PROMPT_STYLES
+from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS
+from trt_openvla_ros.settings import setting
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings that choose a model and how it runs."""
+
+    checkpoint: str = setting('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.')
+    unnorm_key: str = setting(
+        '',
+        'Data set whose statistics turn bins into m and rad; may be empty if the checkpoint has '
+        'only one.',
+    )
+    engine: str = setting(
+        'torch',
+        'Backend of the language model: torch, or tensorrt_llm for an artifact with its engine.',
+    )
+    vision_engine: str = setting(
+        '',
+        'Backend of the vision encoder; if empty, tensorrt for engine tensorrt_llm with an '
+        'artifact that has a vision engine, else torch.',
+        choices=('', 'torch', 'tensorrt'),
+    )
+    device: str = setting(
+        '', 'Torch device, such as cpu or cuda:0; if empty, a GPU if there is one, else the CPU.'
+    )
+    dtype: str = setting(
+        '', 'Precision; if empty, bfloat16 on a GPU and float32 on the CPU.', choices=('', *DTYPES)
+    )
+    prompt_style: str = setting(
+        '',
+        'Style of the prompt; if empty, the checkpoint decides.',
+        choices=('', *PROMPT_STYLES),
+    )
+    max_new_tokens: int = setting(
+        MAX_NEW_TOKENS, 'Most tokens of an answer with reasoning.', low=1, high=8192
+    )
+    constrain: bool = setting(
+        True, 'Restrict tokens to the action range once the action has begun.'
+    )
+    allow_failed_verify: bool = setting(
+        False, 'Load an artifact of the pipeline even if its stage verify failed.'
+    )
+
+
+def check_checkpoint(settings: ModelSettings) -> None:
+    """Check, before anything is loaded, that the checkpoint may be loaded.
+
+    Raises:
+        ConfigError: No checkpoint is named.
+        ArtifactError: The checkpoint is an artifact whose verification failed.
+    """
+    if not settings.checkpoint:
+        raise ConfigError(
+            "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
+        )
+    manifest = Manifest.read(Path(settings.checkpoint).expanduser())
+    failures = manifest.failures if manifest else ''
+    if failures and not settings.allow_failed_verify:
+        raise ArtifactError(
+            f'artifact {settings.checkpoint} failed its verification: {failures}; build it again, '
+            'or set the parameter allow_failed_verify to true'
+        )
+
+
+def open_policy(settings: ModelSettings) -> Policy:
+    """Load the policy that the settings name.
+
+    Raises:
+        PolicyError: The checkpoint or a setting cannot be used.
+    """
+    check_checkpoint(settings)
+    return Policy.from_checkpoint(
+        settings.checkpoint,
+        settings.unnorm_key or None,
+        settings.engine,
+        settings.device or None,
+        settings.dtype or None,
+        settings.prompt_style or None,
+        max_new_tokens=settings.max_new_tokens,
+        constrain=settings.constrain,
+        vision_engine=settings.vision_engine or None,
+    )

@@ -1,0 +1,163 @@
+"""Instructions to prompts to token ids, and ids back to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+import logging
+import re
+import unicodedata
+
+from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
+from trt_openvla_ros.errors import ConfigError, InputError
+
+_log = logging.getLogger(__name__)
+
+_QUESTION = 'What action should the robot take to {instruction}?'
+_VICUNA = (
+    'A chat between a curious user and an artificial intelligence assistant. The assistant gives '
+    "helpful, detailed, and polite answers to the user's questions. "
+    f'USER: {_QUESTION} ASSISTANT:'
+)
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """The form of the prompts with which a model family was trained.
+
+    Attributes:
+        template: The prompt with {instruction}.
+        appends_empty_piece: Whether the prompt ends with the lone space piece. In training this
+            piece stands before the first action token; models that reason write it themselves.
+        reasons: Whether text comes before the action; the answer then has no fixed length.
+    """
+
+    template: str
+    appends_empty_piece: bool
+    reasons: bool
+
+
+# Sources: deploy.py of openvla/openvla; the prompt of MichalZawalski/embodied-CoT.
+PROMPT_STYLES = {
+    'openvla': PromptStyle(f'In: {_QUESTION}\nOut:', True, False),
+    'vicuna': PromptStyle(f'{_VICUNA} TASK:', False, True),
+    'vicuna_v01': PromptStyle(_VICUNA, True, False),
+}
+
+
+def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
+    """Choose a style from the checkpoint.
+
+    The configurations of openvla-7b-v01 and of the Embodied-CoT models differ only in their
+    statistics. v01 was trained on the Open X-Embodiment mix, which includes RT-1's data set. The
+    one Embodied-CoT model with that mix has 'bridge_reasoning' too. A fine-tune of v01 on other
+    data looks like Embodied-CoT, so it needs an explicit style.
+
+    Raises:
+        ConfigError: No style is known for the language model.
+    """
+    if llm_backbone_id.startswith('vicuna'):
+        plain = 'fractal20220817_data' in unnorm_keys and 'bridge_reasoning' not in unnorm_keys
+        return 'vicuna_v01' if plain else 'vicuna'
+    if llm_backbone_id.endswith('-pure'):
+        return 'openvla'
+    raise ConfigError(
+        f'no prompt is known for llm_backbone_id {llm_backbone_id!r}; '
+        f'set prompt_style to one of {", ".join(PROMPT_STYLES)}'
+    )
+
+
+def is_prompt(text: str) -> bool:
+    """Tell whether a text is a whole prompt of one of the styles, not an instruction."""
+    return text.startswith(('In: ', _VICUNA.partition('.')[0]))
+
+
+def refuse_special(instruction: str, special: Iterable[str]) -> None:
+    """Refuse text that contains a special token.
+
+    Args:
+        instruction: Instruction or whole prompt.
+        special: Special tokens of the tokenizer.
+
+    Raises:
+        InputError: The instruction is not text, or contains a special token.
+    """
+    if not isinstance(instruction, str):
+        raise InputError(f'instruction is a {type(instruction).__name__}; text is needed')
+    for token in (*special, '<image>'):
+        # Compared without case: normalising would turn '<PAD>' into harmless text, but its
+        # sender expects a special token.
+        if token.lower() in instruction.lower():
+            raise InputError(
+                f'instruction {instruction!r} contains the special token {token!r}; remove it'
+            )
+
+
+def normalise_instruction(instruction: str) -> str:
+    """Bring an instruction into the form of the training data.
+
+    Lower case, no control characters, single spaces, no full stop at the end.
+
+    Raises:
+        InputError: Nothing is left of the instruction.
+    """
+    spaced = ''.join(
+        ' ' if unicodedata.category(character) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') else character
+        for character in instruction
+    )
+    text = re.sub(r'\s+', ' ', spaced).strip().rstrip('.').rstrip().lower()
+    if not text:
+        raise InputError(f'instruction {instruction!r} is empty')
+    return text
+
+
+def check_vocabulary(tokenizer: Tokenizer, checkpoint: Checkpoint) -> None:
+    """Refuse a tokenizer that belongs to another model.
+
+    Raises:
+        ConfigError: The tokenizer has more pieces than the model has rows.
+    """
+    pieces, rows = tokenizer.vocab_size, checkpoint.llm.vocab_size
+    if pieces > rows:
+        raise ConfigError(
+            f'the tokenizer in {checkpoint.path} has {pieces} pieces and the model {rows} rows; '
+            'they are not of one checkpoint'
+        )
+    padding = checkpoint.padding_rows
+    if pieces != rows - padding:
+        # The reference counts action tokens from config.json's number; training did not.
+        _log.warning(
+            'the tokenizer has %d pieces and config.json means %d (%d rows minus %d of padding); '
+            "action tokens are counted from the tokenizer's",
+            pieces,
+            rows - padding,
+            rows,
+            padding,
+        )
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Makes prompts of one style for one tokenizer."""
+
+    tokenizer: Tokenizer
+    style: PromptStyle
+
+    def __call__(self, instruction: str, verbatim: bool = False) -> tuple[str, list[int]]:
+        """Make the prompt and its ids, which begin with <s>.
+
+        If verbatim, the instruction is the whole prompt.
+
+        Raises:
+            InputError: The instruction is empty or holds a special token's text.
+        """
+        refuse_special(instruction, self.tokenizer.special)
+        text = instruction
+        if not verbatim:
+            text = self.style.template.format(instruction=normalise_instruction(instruction))
+        ids = self.tokenizer.encode(text)
+        empty = self.tokenizer.empty_piece_id
+        if self.style.appends_empty_piece and ids[-1] != empty:
+            ids.append(empty)
+        return text, ids
