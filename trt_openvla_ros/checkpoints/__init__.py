@@ -1,4 +1,4 @@
-"""What is on disk: the released layout, the artifact, the TensorRT-LLM checkpoint.
+"""Everything on disk: the released format, the artifact, the TensorRT-LLM checkpoint.
 
 The names of files, keys and tensors stand here and nowhere else, each beside both its directions:
 how it is read, and how it is written.

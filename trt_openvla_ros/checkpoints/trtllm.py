@@ -6,7 +6,7 @@ quantize writes, trtllm-build compiles, and the torch engine reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,6 +18,7 @@ from trt_openvla_ros.errors import ConfigError
 
 # quantization.quant_algo -> what the pipeline calls it.
 FORMATS = {None: 'bf16', 'FP8': 'fp8', 'W4A16_AWQ': 'int4_awq', 'W8A8_SQ_PER_CHANNEL': 'int8_sq'}
+_ALGORITHMS = {name: algorithm for algorithm, name in FORMATS.items()}
 FORMAT_NAMES = tuple(FORMATS.values())
 _CACHES = (None, 'FP8')
 # quantization of a checkpoint in bf16.
@@ -137,6 +138,40 @@ class TrtllmCheckpoint:
         )
 
 
+def world_size(config: Mapping[str, Any]) -> int:
+    """Give the number of GPUs that a checkpoint is split over, or that an engine runs on."""
+    return (config.get('mapping') or {}).get('world_size', 1)
+
+
+def config_differences(
+    config: Mapping[str, Any], checkpoint: TrtllmCheckpoint
+) -> Iterator[tuple[str, Any, Any]]:
+    """Compare a config.json, which a built engine repeats as pretrained_config, with a checkpoint.
+
+    Yields:
+        Key, value in config, and value in the checkpoint, for each key that decides whether an
+        engine is of the checkpoint, if the two values differ.
+    """
+    llm, quantization = checkpoint.llm, config.get('quantization') or {}
+    heads = config.get('num_attention_heads')
+    pairs = [
+        ('hidden_size', config.get('hidden_size'), llm.hidden_size),
+        ('num_hidden_layers', config.get('num_hidden_layers'), llm.num_layers),
+        ('num_attention_heads', heads, llm.num_heads),
+        ('num_key_value_heads', config.get('num_key_value_heads', heads), llm.num_kv_heads),
+        # Rows, and not the policy's vocabulary: virtual ids are counted from them on.
+        ('vocab_size', config.get('vocab_size'), checkpoint.rows),
+        ('dtype', config.get('dtype'), checkpoint.dtype),
+        ('quant_algo', quantization.get('quant_algo'), _ALGORITHMS[checkpoint.format]),
+        (
+            'kv_cache_quant_algo',
+            quantization.get('kv_cache_quant_algo'),
+            'FP8' if checkpoint.fp8_cache else None,
+        ),
+    ]
+    yield from (pair for pair in pairs if pair[1] != pair[2])
+
+
 def _check_kind(config: Mapping[str, Any], file: Path) -> None:
     if 'pretrained_config' in config:
         raise ConfigError(
@@ -152,7 +187,7 @@ def _check_kind(config: Mapping[str, Any], file: Path) -> None:
     for key, value in _FIXED.items():
         if config.get(key, value) != value:
             raise ConfigError(f'{file}: {key} {config[key]!r} is not supported; only {value!r} is')
-    ranks = (config.get('mapping') or {}).get('world_size', 1)
+    ranks = world_size(config)
     if ranks != 1:
         raise ConfigError(
             f'{file} is split over {ranks} GPUs; quantise again with tensor and pipeline '

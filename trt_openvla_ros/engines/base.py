@@ -17,7 +17,7 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to generate.
+    """How an answer is generated.
 
     Attributes:
         max_new_tokens: Most tokens of the answer; it has fewer if the context ends before.

@@ -1,1 +1,1 @@
-"""How well a policy does: success in simulated scenes, and agreement with a quantised copy."""
+"""Measures of a policy: success in simulated scenes, and agreement with quantised copies."""

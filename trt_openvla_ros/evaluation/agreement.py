@@ -39,7 +39,7 @@ _FIRST_SEED = 4_000_000
 
 @dataclass(frozen=True)
 class Original:
-    """What the checkpoint itself did."""
+    """Answers and attempts of the checkpoint itself."""
 
     answers: list[Answer]
     attempts: list[Attempt]

@@ -1,4 +1,4 @@
-"""What evaluation and benchmarks report: percentiles, and what they were measured on."""
+"""Reports of evaluation and benchmarks: percentiles, with machine, versions and command."""
 
 from __future__ import annotations
 

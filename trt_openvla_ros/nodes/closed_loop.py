@@ -43,7 +43,7 @@ class Step:
 
 @dataclass
 class Episode:
-    """What was seen of one attempt.
+    """One attempt, as it was seen.
 
     Attributes:
         instruction, kind: What was asked.

@@ -1,1 +1,1 @@
-"""From a Hugging Face checkpoint to an artifact with TensorRT engines, in stages."""
+"""The pipeline, which turns a Hugging Face checkpoint into an artifact with TensorRT engines."""

@@ -26,12 +26,12 @@ def annotate(image: np.ndarray, instruction: str, prediction: Prediction) -> Ima
 
     Args:
         image: [H, W, 3] uint8 RGB, as the camera gave it.
-        instruction: The instruction.
-        prediction: The answer to it.
+        instruction: Instruction of the user.
+        prediction: Prediction for the image and the instruction.
 
     Returns:
-        The image with the action below it: a bar for each dimension from the 1st to the 99th
-        percentile of the training data, the value in its unit, and the reasoning.
+        The image with the action and the reasoning below it. Each dimension has its value in its
+        unit, and a bar whose scale is the 1st to the 99th percentile of the training data.
     """
     picture = Image.fromarray(image)
     height = round(picture.height * _WIDTH / picture.width)

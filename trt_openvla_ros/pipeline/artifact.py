@@ -1,4 +1,4 @@
-"""The artifact: a directory that stages write into, each once, wholly or not at all."""
+"""The artifact: a directory that each stage writes its part of, once, wholly or not at all."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from trt_openvla_ros.pipeline.machine import check_disk, gpu, versions
 from trt_openvla_ros.version import package_version
 
 _LOCK = '.lock'
-_PART = '.part-'  # beginning of the directory that a stage works in; nobody reads it
+_PART = '.part-'  # prefix of a stage's working directory, which nothing else reads
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Artifact:
-    """An artifact that this process alone may write.
+    """An artifact that only this process may write.
 
     Attributes:
-        path: Its directory.
+        path: Directory of the artifact.
         force: Stages that run even if nothing changed.
-        manifest: Its manifest.
+        manifest: Manifest of the artifact.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class Artifact:
     @classmethod
     @contextmanager
     def open(cls, path: str | Path, force: tuple[str, ...] = ()) -> Iterator[Artifact]:
-        """Lock an artifact for the body of a with; it is made if there is none.
+        """Lock an artifact for the body of a with statement; make it if there is none.
 
         Raises:
-            ArtifactError: Another process writes it, or this one may not.
+            ArtifactError: Another process is writing it, or this process may not.
         """
         path = Path(path).expanduser().absolute()
         with _explained(path), _locked(path):
@@ -70,23 +70,23 @@ class Artifact:
         """Run a stage, unless it ran before with the same settings on the same inputs.
 
         Args:
-            stage: Its name.
-            settings: All that changes its result, in JSON types.
-            inputs: Files or directories that it reads, by a name that stays when they move.
-            work: Writes into the empty directory that it is given, and returns facts in JSON
-                types. Then all that it wrote takes its place in the artifact together. If it
-                raises, nothing does.
-            disk: Bytes that it will write; they are checked before.
+            stage: Name of the stage.
+            settings: Settings that change the result, in JSON types.
+            inputs: Files or directories that the stage reads, by a name that does not change if
+                they move.
+            work: Function that writes into the empty directory it is given, and returns facts in
+                JSON types. Its files move into the artifact together. If it raises, none does.
+            disk: Bytes that the stage will write; `make` first checks that the disk has them.
 
         Returns:
-            The facts.
+            The facts of this run, or of the earlier one.
 
         Raises:
             ArtifactError: The artifact cannot be written.
         """
         stages, hashes = self.manifest.stages, Hashes(self.manifest.hashes)
         key = {
-            # A pass through JSON, so that it equals what was read from there.
+            # Converted to JSON and back, so that it compares equal to the stored record.
             'settings': json.loads(json.dumps(dict(settings))),
             'inputs': hashes.of(inputs),
             'version': package_version(),
@@ -100,7 +100,7 @@ class Artifact:
         start, began = datetime.now(timezone.utc), time.monotonic()
         part = Path(tempfile.mkdtemp(prefix=f'{_PART}{stage}-', dir=self.path))
         try:
-            # mkdtemp is for secrets; this may be read by all who may read the artifact.
+            # mkdtemp makes private directories; everyone who reads the artifact reads this one.
             part.chmod(0o777 & ~_umask())
             with _explained(self.path):
                 facts = json.loads(json.dumps(work(part)))
@@ -121,10 +121,10 @@ class Artifact:
         return facts
 
     def refuse(self, source: Path) -> None:
-        """Refuse to write over the checkpoint that is read.
+        """Refuse to overwrite the checkpoint that is read.
 
         Raises:
-            ArtifactError: The artifact is that directory, or lies in it.
+            ArtifactError: The artifact is the directory of the checkpoint, or lies in it.
         """
         if self.path.resolve().is_relative_to(source.resolve()):
             raise ArtifactError(
@@ -135,7 +135,7 @@ class Artifact:
         """Give the facts of a stage that ran.
 
         Raises:
-            ArtifactError: It did not run, or its files are gone.
+            ArtifactError: The stage did not run, or its files are gone.
         """
         record = self.manifest.stages.get(stage)
         missing = [name for name in (record or {}).get('outputs', {}) if not self._at(name)]
@@ -151,16 +151,16 @@ class Artifact:
         return path if path.is_file() else None
 
     def _holds(self, old: dict[str, Any], key: dict[str, Any], hashes: Hashes) -> bool:
-        """Tell whether a record has this key, and its files still have their hashes."""
+        """Tell whether a record has this key and its files still have their hashes."""
         if any(old.get(name) != value for name, value in key.items()):
             return False
         outputs = {name: self._at(name) for name in old['outputs']}
         return all(outputs.values()) and hashes.of(outputs) == old['outputs']
 
     def _commit(self, stage: str, part: Path, hashes: Hashes) -> dict[str, str]:
-        """Put all that was written into its place; give the hash of every file."""
+        """Move the written files into the artifact; give the hash of every file."""
         names = [str(file.relative_to(part)) for file in files_below(part)]
-        # First, so that a record never describes files that are being replaced.
+        # Drop the old record first, so that no record describes files that are being replaced.
         old = self.manifest.stages.pop(stage, {'outputs': {}})
         self.manifest.save()
         for entry in {Path(name).parts[0] for name in (*old['outputs'], *names)}:
@@ -176,7 +176,7 @@ class Artifact:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the artifact's lock; afterwards the directory goes if it is empty."""
+    """Hold the artifact's lock; afterwards remove the directory if it is empty."""
     while True:
         path.mkdir(parents=True, exist_ok=True)
         with (path / _LOCK).open('a+', encoding='ascii') as lock:
@@ -212,7 +212,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into sentences about the artifact."""
+    """Turn errors of the operating system into messages about the artifact."""
     try:
         yield
     except OSError as error:
@@ -230,7 +230,7 @@ def _explained(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f'artifact {path} cannot be a directory: {at} is a file; set another'
             ) from error
-        if error.errno is None:  # a library's, and not the operating system's
+        if error.errno is None:  # an error of a library, not of the operating system
             raise
         raise ArtifactError(
             f'{at} cannot be written or read ({error.strerror}); set artifact to another directory'

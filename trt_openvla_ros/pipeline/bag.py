@@ -1,4 +1,4 @@
-"""Images and instructions of a recording by `ros2 bag record`, read without ROS."""
+"""Reader of images and instructions in a recording by `ros2 bag record`; it needs no ROS."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TEXTS = ('std_msgs/msg/String',)
 class Bag:
     """The images that have an instruction, in the order of recording.
 
-    Instructions count as they do for the node: each from its message on, until an empty one.
+    As in the node, an instruction applies from its message on, until the next or an empty one.
     """
 
     def __init__(self, reader: Any, images: str, texts: str, name: str) -> None:
-        """Look through an open reader of rosbags; `open` is the usual way."""
+        """Index an open reader of rosbags; callers use `open` instead."""
         self._reader, self._name, self._begin = reader, name, reader.start_time
         self._images = self._connections(images, _IMAGES, 'image_topic')
         texts_of = self._connections(texts, _TEXTS, 'instruction_topic')
@@ -38,19 +38,19 @@ class Bag:
     @classmethod
     @contextmanager
     def open(cls, path: Path, images: str, texts: str, section: str) -> Iterator[Bag]:
-        """Open a bag for the body of a with.
+        """Open a bag for the body of a with statement.
 
         Args:
-            path: The directory, or one file of it.
-            images: Topic of the images, as it was recorded.
-            texts: Topic of the instructions.
+            path: Directory of the bag, or one file in it.
+            images: Recorded topic of the images.
+            texts: Recorded topic of the instructions.
             section: Name of the settings' section, for messages.
 
         Raises:
             ConfigError: The bag cannot be read, or lacks a topic.
         """
         try:
-            import apsw  # which rosbags reads sqlite3 with
+            import apsw  # the library by which rosbags reads sqlite3
             from rosbags.highlevel import AnyReader, AnyReaderError
             from rosbags.rosbag2 import ReaderError
             from rosbags.typesys import get_typestore, Stores
@@ -60,7 +60,7 @@ class Bag:
                 f'a directory and set {section}.folder to it'
             ) from error
         broken = (AnyReaderError, ReaderError, apsw.Error, OSError, ValueError, KeyError)
-        # Bags of Humble and before do not say how their messages are defined.
+        # Bags of Humble and before do not contain the definitions of their messages.
         types = get_typestore(Stores.ROS2_HUMBLE)
         try:
             with AnyReader([path], default_typestore=types) as reader:
@@ -68,7 +68,7 @@ class Bag:
         except broken as error:
             raise ConfigError(
                 f'bag {path} cannot be read: {error}; `ros2 bag info` says more, and `ros2 bag '
-                'reindex` mends one whose recording was cut off'
+                'reindex` repairs a bag whose recording was interrupted'
             ) from error
 
     def _connections(self, topic: str, kinds: tuple[str, ...], setting: str) -> list[Any]:
@@ -87,14 +87,14 @@ class Bag:
         return len(self._found)
 
     def seconds(self, index: int) -> float:
-        """Give the time [s] of recording, from the beginning of the bag."""
+        """Give the time [s] of recording since the beginning of the bag."""
         return (self._found[index][0] - self._begin) / 1e9
 
     def read(self, index: int) -> tuple[np.ndarray, str]:
-        """Give [H, W, 3] uint8 RGB and the instruction.
+        """Give an image [H, W, 3] uint8 RGB and its instruction.
 
         Raises:
-            ConfigError: It is not an image.
+            ConfigError: The message is not an image that can be converted.
         """
         from trt_openvla_ros.pictures import decompress, unpack
 

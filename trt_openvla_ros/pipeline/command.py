@@ -1,4 +1,4 @@
-"""The commands: a stage, all stages in order, or openvla_run."""
+"""The commands of the pipeline: one stage, all stages in order, or openvla_run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ usage: {name} [--ros-args] --params-file FILE [-p NAME:=VALUE ...] [--NAME VALUE
 
 {about}
 
-  --force  run even if settings and inputs did not change
+  --force  run the stages even if settings and inputs did not change
 
 settings:
 {settings}
@@ -43,7 +43,8 @@ settings:
 def main(command: str) -> None:
     """Run a command with the arguments of this process.
 
-    It exits with 1 and a sentence if it fails, and with 130 or 143 if it is stopped.
+    The process exits with 1 and a message if the command fails, and with 130 or 143 if it is
+    stopped.
     """
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
     logging.getLogger('trt_openvla_ros').setLevel(logging.INFO)
@@ -52,7 +53,7 @@ def main(command: str) -> None:
     if {'-h', '--help'} & set(arguments):
         print(_help(command))
         return
-    # A container is stopped by this signal: what it interrupts must be cleaned up as well.
+    # SIGTERM stops a container; an interrupted stage must clean up then as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     force = '--force' in arguments
     try:
@@ -69,11 +70,11 @@ def run(command: str, arguments: list[str], force: bool = False) -> dict[str, An
 
     Args:
         command: One of COMMANDS.
-        arguments: As on the command line.
-        force: Run stages even if nothing changed.
+        arguments: Arguments as on the command line.
+        force: Whether stages run even if nothing changed.
 
     Raises:
-        PolicyError: It cannot be done.
+        PolicyError: The command failed.
     """
     whole = command == 'pipeline'
     config = read_configuration(arguments, '' if whole else command)

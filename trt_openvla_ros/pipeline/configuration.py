@@ -1,4 +1,4 @@
-"""All settings of the pipeline: the common ones, and a section for each command."""
+"""All settings of the pipeline: common settings, and a section for each command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trt_openvla_ros.pipeline.settings import Common
 from trt_openvla_ros.pipeline.verify import stage as verify
 from trt_openvla_ros.settings import read_settings, setting
 
-# In the order in which they run.
+# The stages in the order in which they run.
 STAGES = ('save_backbone', 'quantize', 'build_engine', 'verify')
 
 
@@ -23,7 +23,7 @@ class Config(Common):
     """Every setting; each command has its own section."""
 
     stages: tuple[str, ...] = setting(
-        STAGES, 'What the command pipeline runs, always in this order.', choices=STAGES
+        STAGES, 'Stages that the command pipeline runs, always in this order.', choices=STAGES
     )
     save_backbone: save_backbone.Settings = field(default_factory=save_backbone.Settings)
     quantize: quantize.Settings = field(default_factory=quantize.Settings)
@@ -36,8 +36,8 @@ def read_configuration(arguments: Sequence[str], section: str = '') -> Config:
     """Read the command line of one command, or of the whole pipeline.
 
     Args:
-        arguments: As `read_settings` takes them.
-        section: The command whose settings may be given short; '' for none.
+        arguments: Arguments of `read_settings`.
+        section: Command whose settings may be given without its name; '' means no command.
 
     Raises:
         ConfigError: An argument, a file or a value cannot be used.

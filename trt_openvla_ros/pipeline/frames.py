@@ -1,4 +1,4 @@
-"""Images and instructions as the policy meets them: of a folder, a bag, or the simulated table."""
+"""Images with instructions, from a folder, a bag or the simulated table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trt_openvla_ros.settings import setting
 
 INSTRUCTIONS = 'instructions.json'
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
-_MOST_STEPS = 20  # an expert is about done then
+_MOST_STEPS = 20  # after these, the expert is nearly done
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class FrameSettings:
 
     folder: str = setting(
         '',
-        'Directory of images with instructions.json ({"image.jpg": "instruction"}) or a .txt '
-        'beside each image. Without folder and bag, scenes of the simulated table are taken.',
+        'Directory of images. Their instructions are in instructions.json '
+        '({"image.jpg": "instruction"}) or in a .txt beside each image. If folder and bag are '
+        'empty, the frames come from the simulated table.',
     )
-    frames: int = setting(32, 'How many images with their instructions.', low=1, high=4096)
+    frames: int = setting(32, 'Number of images with instructions.', low=1, high=4096)
     bag: str = setting(
         '', 'Recording by `ros2 bag record` (sqlite3 or mcap) to take instead of a folder.'
     )
@@ -44,7 +45,7 @@ class FrameSettings:
 
     @property
     def source(self) -> str:
-        """The source, for people."""
+        """Name of the source, for messages and reports."""
         return self.folder or self.bag or 'simulated table'
 
 
@@ -54,8 +55,8 @@ class Frame:
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
-        instruction: What the user says.
-        name: Its file, time or scene, for reports.
+        instruction: Instruction of the user.
+        name: Name of the file, time or scene, for reports.
     """
 
     image: np.ndarray
@@ -87,7 +88,7 @@ def recorded(settings: FrameSettings, section: str) -> Path | None:
 
 def source_key(settings: FrameSettings) -> dict[str, Any]:
     """Give the settings that change the frames, beside the content of the folder or bag."""
-    # The content counts, and not its path.
+    # The artifact hashes the content; the path does not count.
     key: dict[str, Any] = {'folder': bool(settings.folder), 'bag': bool(settings.bag)}
     topics = ('image_topic', 'instruction_topic')
     return key | {name: getattr(settings, name) if settings.bag else '' for name in topics}
@@ -97,12 +98,12 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
     """Give settings.frames frames, always the same ones.
 
     Args:
-        settings: Their source and number.
+        settings: Source and number of the frames.
         section: Name of the settings' section, for messages.
-        first_seed: Seed of the first of the simulation's scenes.
+        first_seed: Seed of the first simulated scene.
 
     Raises:
-        ConfigError: The folder or bag has too few, or one cannot be read.
+        ConfigError: The folder or bag has too few images, or an image cannot be read.
     """
     place = recorded(settings, section)
     if place is None:
@@ -125,21 +126,21 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
 
 
 def spread(there: int, settings: FrameSettings, of: str, section: str) -> list[int]:
-    """Choose settings.frames of them, evenly: neighbours in a recording look alike.
+    """Choose settings.frames indices at even distances, as neighbours in a recording look alike.
 
     Args:
-        there: How many there are.
-        settings: How many are wanted.
-        of: Their name in messages.
+        there: Number of images to choose from.
+        settings: Number of images to choose.
+        of: Name of the images in messages.
         section: Name of the settings' section, for messages.
 
     Raises:
-        ConfigError: There are fewer.
+        ConfigError: There are fewer images than are wanted.
     """
     if there < settings.frames:
         raise ConfigError(
             f'{settings.source} has {there} {of} and {section}.frames is {settings.frames}; add '
-            'images or set it lower'
+            'images or lower the setting'
         )
     return np.linspace(0, there - 1, settings.frames).round().astype(int).tolist()
 
@@ -181,7 +182,7 @@ def _instruction_of(image: Path, instructions: dict[str, str]) -> str:
 
 
 def _simulated(count: int, first_seed: int, section: str) -> list[Frame]:
-    """Give one frame of each scene, some steps on the way to one of its goals."""
+    """Give one frame of each scene, after some steps of the expert towards one of its goals."""
     with suppress(ImportError):
         # Triton, which timm needs later, and Mesa, which renders the simulation, each bring an
         # LLVM. If Mesa's is loaded first, the process ends in a segmentation fault.

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered as long as a file keeps its size and time."""
+"""SHA-256 of files, remembered as long as a file keeps its size and modification time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Hashes:
     """Hashes files, and remembers their hashes."""
 
     def __init__(self, known: dict[str, list[Any]]) -> None:
-        """Remember in `known`, which maps a path to its size, time [ns] and hash."""
+        """Keep hashes in `known`: path to size, modification time [ns] and hash."""
         self._known = known
 
     def of(self, inputs: Mapping[str, Path]) -> dict[str, str]:
         """Hash files, and every file below directories.
 
         Args:
-            inputs: Names to paths; a file below a directory is named NAME/its/path.
+            inputs: Paths by name; a file below a directory is named NAME/its/path.
 
         Raises:
             ArtifactError: A file is missing.
@@ -54,7 +54,7 @@ class Hashes:
     def _hash(self, path: Path, bar: tqdm) -> str:
         digest = self._recall(path)
         if digest is None:
-            # Before reading: a file that changes while it is read will be hashed again.
+            # Before reading, so that a file that changes meantime will be hashed again.
             stat = path.stat()
             sha = hashlib.sha256()
             with path.open('rb') as file:
@@ -67,7 +67,7 @@ class Hashes:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """List every file below a directory, in order; it follows links, as the Hub's cache has."""
+    """List every file below a directory, in order; follow links, which the Hub's cache uses."""
     for entry in sorted(directory.iterdir()):
         if entry.is_dir():
             yield from files_below(entry)

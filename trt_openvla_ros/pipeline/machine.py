@@ -1,4 +1,4 @@
-"""This machine: its disk, memory, GPU and libraries, and whether they are enough for a stage."""
+"""Checks of this machine's disk and memory, and records of its GPU and libraries."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def size(count: float) -> str:
 
 
 def check_disk(directory: Path, needed: int) -> None:
-    """Refuse to write more than fits onto a disk.
+    """Refuse to write more than the disk has space for.
 
     Args:
-        directory: A directory on the disk; it exists.
+        directory: Existing directory on the disk.
         needed: Bytes that will be written.
 
     Raises:
@@ -63,7 +63,7 @@ def available_memory() -> int | None:
         group = Path('/sys/fs/cgroup')
         allowed = (group / 'memory.max').read_text(encoding='ascii').strip()
         if allowed != 'max':
-            # Cached files count as used there, and are freed on demand.
+            # The group counts cached files as used, but the kernel frees them on demand.
             used = int((group / 'memory.current').read_text(encoding='ascii'))
             stat = dict(line.split() for line in (group / 'memory.stat').read_text().splitlines())
             limits.append(int(allowed) - used + int(stat.get('file', 0)))
@@ -77,7 +77,7 @@ def check_memory(needed: int, way_out: str) -> None:
 
     Args:
         needed: Bytes that the work takes.
-        way_out: How to need less, for the message.
+        way_out: Advice for the message: how to need less memory.
 
     Raises:
         EngineError: The machine has less memory.
@@ -100,7 +100,7 @@ def versions() -> dict[str, str]:
 
 
 def gpu() -> dict[str, Any] | None:
-    """Give name, compute capability and memory [byte] of the first GPU; None if there is none."""
+    """Give the name, compute capability and memory [byte] of the first GPU; None without a GPU."""
     try:
         import torch
     except ImportError:

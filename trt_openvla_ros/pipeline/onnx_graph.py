@@ -1,4 +1,4 @@
-"""vision.onnx as onnxruntime runs it.
+"""Functions that run vision.onnx by onnxruntime.
 
 C: 3 channels per tower, S: image size, N: patches, D: width of the language model.
 """
@@ -22,12 +22,13 @@ _BF16, _FP32 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
 def open_session(path: Path, scratch: Path | None = None) -> onnxruntime.InferenceSession:
     """Load a graph into onnxruntime, on the CPU.
 
-    onnxruntime has no bfloat16 there: a graph in bfloat16 is computed in float32, with the same
-    nodes and weights.
+    onnxruntime has no bfloat16 on the CPU: it computes a graph in bfloat16 in float32, with the
+    same nodes and weights.
 
     Args:
-        path: The graph, with its weights beside it.
-        scratch: Directory for the float32 copy, which is deleted again; None takes the system's.
+        path: File of the graph, with its weights beside it.
+        scratch: Directory for the float32 copy, which is deleted again; None means the system's
+            directory for temporary files.
     """
     graph = onnx.load(str(path), load_external_data=False).graph
     if _BF16 not in {tensor.data_type for tensor in graph.initializer}:
@@ -51,7 +52,7 @@ def write_float32(path: Path, target: Path) -> None:
             if not external_data_helper.uses_external_data(tensor):
                 _widen(tensor)
                 continue
-            # Beside the model: memory that a protobuf once took is never given back.
+            # Weights are copied outside the model: protobuf never frees memory that it took.
             place = external_data_helper.ExternalDataInfo(tensor)
             with (path.parent / place.location).open('rb') as stored:
                 stored.seek(place.offset or 0)

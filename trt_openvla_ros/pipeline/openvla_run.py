@@ -1,4 +1,4 @@
-"""One image and one instruction through the artifact: action, reasoning, time, and a picture.
+"""Predict one action with the artifact: prints action, reasoning and time, and draws a picture.
 
 openvla_run --params-file FILE --image cup.jpg --instruction 'pick up the cup'
 """
@@ -31,24 +31,24 @@ _log = logging.getLogger(__name__)
 class Settings:
     """The settings of openvla_run."""
 
-    image: str = setting('', 'Image file; empty takes a photograph of a coffee cup.')
-    instruction: str = setting('pick up the coffee cup', 'What to do.')
-    engine: str = setting('torch', 'Backend that runs the model: torch or tensorrt_llm.')
+    image: str = setting('', 'Image file; if empty, a photograph of a coffee cup.')
+    instruction: str = setting('pick up the coffee cup', 'Instruction to follow.')
+    engine: str = setting('torch', 'Backend of the language model: torch or tensorrt_llm.')
     vision_engine: str = field_of(MODEL['vision_engine'])
     dtype: str = setting(
         '',
-        'Precision of torch; empty is bfloat16 on a GPU and float32 on the CPU.',
+        'Precision of torch; if empty, bfloat16 on a GPU and float32 on the CPU.',
         choices=('', *DTYPES),
     )
-    output: str = setting('', 'Where the picture goes; empty is openvla_run.png in the artifact.')
+    output: str = setting('', 'File for the picture; if empty, openvla_run.png in the artifact.')
 
 
 def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any]:
-    """Predict one step and draw it; every time, as nothing is built on it.
+    """Predict one step and draw it; this runs every time, because no stage uses the result.
 
     Raises:
         ArtifactError: save_backbone did not run, or the picture cannot be written.
-        PolicyError: The policy cannot be loaded, or gives no action.
+        PolicyError: The policy cannot be loaded, or it gives no action.
     """
     artifact.facts('save_backbone')
     image = _read(settings.image)
@@ -62,7 +62,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         max_new_tokens=common.max_new_tokens,
         vision_engine=settings.vision_engine or None,
     )
-    # Once before, because a first call also allocates and compiles.
+    # A first prediction, untimed, because it also allocates and compiles.
     policy.predict(image, settings.instruction)
     prediction = policy.predict(image, settings.instruction)
     output = (

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from trt_openvla_ros.policy.loading import ModelSettings
 from trt_openvla_ros.settings import field_of, list_settings, setting
 
-# Settings of a model by name; other programs declare them, too.
+# Settings of a model by name, which other programs declare too.
 MODEL = list_settings(ModelSettings)
 
 
 @dataclass(frozen=True)
 class Common:
-    """The artifact, the checkpoint that it is made of, and how its model is asked."""
+    """The settings of all stages: artifact, checkpoint, and use of the model."""
 
-    artifact: str = setting('', 'Directory that the pipeline writes.')
-    checkpoint: str = setting('', 'OpenVLA checkpoint: a directory, or its Hub id.')
+    artifact: str = setting('', 'Directory of the artifact, which the pipeline writes.')
+    checkpoint: str = setting('', 'OpenVLA checkpoint: a directory or a Hub id.')
     unnorm_key: str = field_of(MODEL['unnorm_key'])
     prompt_style: str = field_of(MODEL['prompt_style'])
     device: str = field_of(MODEL['device'])

@@ -34,7 +34,7 @@ class Demonstrations:
     Attributes:
         images: [N, S, S, 3] uint8 RGB, as the vision tower sees them before normalising.
         hands: [N, 5] float32: position [m], yaw [rad], opening.
-        looks: [N, MOST_THINGS] int8 index into LOOKS, -1 where there is no object.
+        looks: [N, MOST_THINGS] int8 index into LOOKS, -1 for no object.
         positions: [N, MOST_THINGS, 3] float32 [m].
         episodes: [N] int32.
     """

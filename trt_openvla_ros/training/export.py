@@ -40,7 +40,7 @@ def text_config(pieces: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint is made of.
+    """The parts of a checkpoint.
 
     Attributes:
         vocabulary: Directory with the tokenizer's files.
@@ -78,7 +78,7 @@ def write_checkpoint(directory: Path, recipe: Recipe, parts: Parts) -> None:
 
     Args:
         directory: Made if it is not there; files in it are replaced.
-        recipe: Of this checkpoint.
+        recipe: Recipe of this checkpoint.
         parts: Trained.
     """
     student = parts.student

@@ -126,16 +126,16 @@ def train_language(
     peak: float,
     progress: Path,
 ) -> None:
-    """Train student; go on from progress where there is one.
+    """Train student; go on from progress if there is any.
 
     Args:
         student: Is changed, on its device.
         teacher: Makes the lessons.
-        features: Of every picture [n, N, D], the towers' side by side.
-        steps: Batches.
-        batch: Pictures, and goals of each.
-        peak: As of `train`.
-        progress: As of `train`.
+        features: [n, N, D] features of every picture, those of the towers side by side.
+        steps: Number of batches.
+        batch: Number of pictures, and of goals of each picture.
+        peak: As in `train`.
+        progress: As in `train`.
     """
     device = next(student.parameters()).device
     rows = student.llama.config.vocab_size

@@ -1,4 +1,4 @@
-"""What the language model reads and should answer: many goals of one picture in one row.
+"""Lessons for the language model: what it reads and should answer, many goals in one row.
 
 The picture and the beginning of the prompt are the same for every goal, so that they are computed
 once: a row is that prefix and then one segment for each goal, which sees the prefix and itself.

@@ -26,7 +26,7 @@ def train(
         module: Is changed; left in evaluation mode.
         losses_of: Gives the losses of a step by name. All that it draws must follow from the
             step's number, so that an interrupted run ends like one that was not.
-        steps: In all; nothing is left to do where progress has seen the last one.
+        steps: Number of all steps; nothing is left to do if progress has the last one.
         peak: Highest learning rate.
         progress: File that remembers weights and optimiser about every minute.
     """
@@ -61,7 +61,7 @@ def train(
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where that is faster: on a GPU, and on a CPU that has tiles for it."""
+    """Compute in bfloat16 if that is faster: on a GPU, and on a CPU that has tiles for it."""
     flags = Path('/proc/cpuinfo')
     fast = device.type != 'cpu' or (flags.is_file() and 'amx_bf16' in flags.read_text())
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)

@@ -1,4 +1,4 @@
-"""What tiny_ecot is taught to write: the tagged reasoning of a state and a goal."""
+"""The reasoning that tiny_ecot learns to write: tagged text about a state and a goal."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def reasoning_of(world: World, state: State, goal: Goal, action: np.ndarray) -> 
     height = 'down' if state.hand.position[2] < LOW else 'up'
     doing = subtask(state, goal)
     move = move_of(action, state.hand.opening)
-    # What the move follows from: the hand, the spot of light below it, and where that should be.
+    # The move follows from these: the hand, the spot of light below it, and where that should be.
     spots = [[*spot, 0.0] for spot in (state.hand.position[:2], aim(state, goal))]
     points = _pixels(world, np.array([state.hand.position, *spots]))
     hand, here, there = (_list(pixel) for pixel in points)

@@ -1,4 +1,4 @@
-"""What the two small checkpoints are made of: sizes, layout and training of each."""
+"""The recipes of the two small checkpoints: sizes, format and training of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Recipe:
     Attributes:
         towers: Keys of TOWERS, in channel order.
         style: Key of PROMPT_STYLES.
-        steps, batch: Of the language model: how many, and pictures and goals of each.
+        steps, batch: Training of the language model: number of batches, and pictures and goals
+            in each.
         config: Keys of config.json that tell the families apart.
     """
 

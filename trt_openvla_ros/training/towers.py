@@ -37,7 +37,7 @@ def patch_labels(demos: Demonstrations, rows: int) -> tuple[np.ndarray, np.ndarr
     """Say which object is in each patch.
 
     Returns:
-        [n, N] int64, index into LOOKS, len(LOOKS) where there is none; [n, N, 3] float32 m.
+        [n, N] int64, index into LOOKS, len(LOOKS) for no object; [n, N, 3] float32 m.
     """
     world = World()
     pixels = world.project(demos.positions) * rows / 256
@@ -57,15 +57,15 @@ def patch_labels(demos: Demonstrations, rows: int) -> tuple[np.ndarray, np.ndarr
 def train_tower(
     tower: Tower, demos: Demonstrations, norm: Norm, steps: int, seed: int, progress: Path
 ) -> None:
-    """Train one tower behind an auxiliary head; go on from progress where there is one.
+    """Train one tower behind an auxiliary head; go on from progress if there is any.
 
     Args:
         tower: Is changed, on its device.
-        demos: What is looked at.
+        demos: Pictures to look at.
         norm: Mean and standard deviation of each colour.
         steps: Batches of 64 pictures.
-        seed: Of the batches.
-        progress: As of `train`.
+        seed: Seed of the batches.
+        progress: As in `train`.
     """
     device = next(tower.parameters()).device
     torch.manual_seed(seed)

@@ -92,11 +92,11 @@ def make_checkpoint(
 
     Args:
         name: Key of RECIPES.
-        demos: What is learnt from.
-        work: Directory of what stages keep.
-        out: Directory that gets one directory of that name.
-        steps: Of every training, instead of the recipe's own.
-        seed: Of everything.
+        demos: Demonstrations to learn from.
+        work: Directory in which stages keep their results.
+        out: Directory in which the checkpoint's directory is made.
+        steps: Steps of every training, instead of the recipe's own.
+        seed: Seed of everything that is drawn.
         start: Directory with a checkpoint of that name, whose projector and language model are
             trained further; None to begin with nothing.
     """

@@ -1,4 +1,4 @@
-"""A small vocabulary in Llama's layout.
+"""A small vocabulary in Llama's format.
 
 As Llama's: SentencePiece BPE, <unk> <s> </s>, byte fallback, the 256 last pieces unused in text
 and so free for actions. Unlike it: a number up to 255 is one piece, which halves the length of a
@@ -92,7 +92,7 @@ def number_runs(tokenizer: LlamaTokenizer) -> list[range]:
     """List the ids of consecutive numbers: an action's bins, then pixels, which may be no pieces.
 
     Args:
-        tokenizer: Of `write_vocabulary`, or any in Llama's layout.
+        tokenizer: Tokenizer that `write_vocabulary` wrote, or any other in Llama's format.
     """
     last = tokenizer.vocab_size
     runs = [range(last - BINS, last)]

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from trt_openvla_ros.checkpoints.json_files import read_object
-from trt_openvla_ros.checkpoints.trtllm import CONFIG, FORMATS, TrtllmCheckpoint
+from trt_openvla_ros.checkpoints.trtllm import (
+    CONFIG,
+    config_differences,
+    TrtllmCheckpoint,
+    world_size,
+)
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.errors import ConfigError
 
@@ -134,36 +139,17 @@ def _machine(config: EngineConfig, built: Machine, here: Machine) -> Iterator[st
             f'built for compute capability {built.capability}, and the GPU here has '
             f'{here.capability}: build it here'
         )
-    world = (config.model.get('mapping') or {}).get('world_size', 1)
+    world = world_size(config.model)
     if world != 1:
         yield f'built for {world} GPUs, and one runs it: --checkpoint_dir of one rank'
 
 
 def _model(config: EngineConfig, checkpoint: TrtllmCheckpoint) -> Iterator[str]:
-    llm, quantization = checkpoint.llm, config.model.get('quantization') or {}
-    algorithm = {value: key for key, value in FORMATS.items()}[checkpoint.format]
-    heads = config.model.get('num_attention_heads')
-    pairs = [
-        ('hidden_size', config.model.get('hidden_size'), llm.hidden_size),
-        ('num_hidden_layers', config.model.get('num_hidden_layers'), llm.num_layers),
-        ('num_attention_heads', heads, llm.num_heads),
-        ('num_key_value_heads', config.model.get('num_key_value_heads', heads), llm.num_kv_heads),
-        # Rows, and not the policy's vocabulary: virtual ids are counted from them on.
-        ('vocab_size', config.model.get('vocab_size'), checkpoint.rows),
-        ('dtype', config.model.get('dtype'), checkpoint.dtype),
-        ('quant_algo', quantization.get('quant_algo'), algorithm),
-        (
-            'kv_cache_quant_algo',
-            quantization.get('kv_cache_quant_algo'),
-            'FP8' if checkpoint.fp8_cache else None,
-        ),
-    ]
-    for name, found, wanted in pairs:
-        if found != wanted:
-            yield (
-                f'{name} is {found}, and {wanted} in {checkpoint.path}: --checkpoint_dir '
-                f'{checkpoint.path}'
-            )
+    for name, found, wanted in config_differences(config.model, checkpoint):
+        yield (
+            f'{name} is {found}, and {wanted} in {checkpoint.path}: --checkpoint_dir '
+            f'{checkpoint.path}'
+        )
 
 
 def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Stage build_engine: TensorRT-LLM checkpoint and ONNX to engines for the GPU of this machine.
 
-Engines run on the kind of GPU and with the release that they were built with, and on no other.
+An engine runs only on the kind of GPU and with the TensorRT release that it was built with.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trt_openvla_ros.pipeline.machine import gpu, versions
 from trt_openvla_ros.pipeline.settings import Common
 from trt_openvla_ros.settings import setting
 
-# Enters the container that has all of it; see docker/compose.yaml.
+# Enters the container that has everything the stage needs; see docker/compose.yaml.
 _CONTAINER = 'docker compose -f docker/compose.yaml run --rm policy'
 
 
@@ -46,24 +46,35 @@ class Settings:
 
     language: bool = setting(True, 'Build the language engine (TensorRT-LLM).')
     vision: bool = setting(True, 'Build the vision engine (TensorRT).')
-    max_batch_size: int = setting(1, 'Requests that may run at once.', low=1, high=64)
+    max_batch_size: int = setting(1, 'Most requests that run at once.', low=1, high=64)
     max_input_len: int = setting(
         512, 'Longest prompt [token], image embeddings included.', low=2, high=32768
     )
     max_new_tokens: int = setting(
-        32, 'Longest answer [token]; 7 for an action, 1024 with reasoning.', low=1, high=8192
+        32,
+        'Longest answer [token]; an action takes 7, reasoning with an action up to 1024.',
+        low=1,
+        high=8192,
     )
     max_num_tokens: int = setting(
-        0, 'Tokens in one pass; 0 is max_input_len times max_batch_size.', low=0, high=65536
+        0,
+        'Most tokens in one pass; 0 means max_input_len times max_batch_size.',
+        low=0,
+        high=65536,
     )
     multiple_profiles: bool = setting(
-        True, 'Let TensorRT choose kernels for few and for many tokens; builds longer.'
+        True,
+        'Let TensorRT choose kernels separately for few and for many tokens; building takes '
+        'longer.',
     )
     overrides: tuple[str, ...] = setting(
-        (), "Flags of trtllm-build that win over these, e.g. 'gemm_plugin fp8'."
+        (), "Flags of trtllm-build that override those of this stage, e.g. 'gemm_plugin fp8'."
     )
     vision_workspace_gb: float = setting(
-        4.0, 'GPU memory that a kernel of the vision engine may use for itself.', low=0.1, high=64
+        4.0,
+        'Most GPU memory [GB] that one kernel of the vision engine uses as its workspace.',
+        low=0.1,
+        high=64,
     )
 
 
@@ -71,9 +82,9 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     """Build the engines.
 
     Raises:
-        ArtifactError: The stages before did not run.
+        ArtifactError: An earlier stage did not run.
         ConfigError: A setting does not fit the model.
-        EngineError: TensorRT-LLM, TensorRT or the GPU is missing, or refuses.
+        EngineError: TensorRT-LLM, TensorRT or the GPU is missing or fails.
     """
     if not (settings.language or settings.vision):
         raise ConfigError(
@@ -100,7 +111,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         executable = str(Path(shutil.which('trtllm-build') or '').absolute())
         features = read_features(executable)
         build = plan(settings, artifact.path, machine['capability'])
-        # Without the two directories, whose place changes nothing.
+        # Without the flags of the two directories, whose place does not change the engine.
         key['trtllm_build'] = flags(build, features)[4:]
     if settings.vision:
         key['vision_workspace_gb'] = settings.vision_workspace_gb
@@ -127,7 +138,7 @@ def plan(settings: Settings, artifact: Path, capability: str) -> Build:
 
     Args:
         settings: Settings of the stage.
-        artifact: An artifact behind the stages save_backbone and quantize.
+        artifact: Artifact after the stages save_backbone and quantize.
         capability: Compute capability of the GPU, e.g. '9.0'.
 
     Raises:
@@ -141,7 +152,7 @@ def plan(settings: Settings, artifact: Path, capability: str) -> Build:
         raise ConfigError(
             f'build_engine.max_input_len {settings.max_input_len} and max_new_tokens '
             f'{settings.max_new_tokens} are {longest} together, and the model has {positions} '
-            'positions; lower one of them'
+            'positions; lower one of the two settings'
         )
     major, minor = capability.split('.')
     return Build(
@@ -161,7 +172,7 @@ def plan(settings: Settings, artifact: Path, capability: str) -> Build:
 
 
 def _require(settings: Settings) -> dict[str, Any]:
-    """Give the GPU, or raise an error that lists all that is missing."""
+    """Give the GPU, or raise an error that lists everything that is missing."""
     missing = []
     if settings.language and shutil.which('trtllm-build') is None:
         missing.append('trtllm-build (TensorRT-LLM 0.20 to 1.2.1)')
@@ -189,7 +200,9 @@ def _build_language(executable: str, build: Build, features: Features) -> dict[s
         run_build(executable, arguments, Path(scratch))
     engine = build.output / ENGINE
     if not (build.output / CONFIG).is_file() or not engine.is_file():
-        raise EngineError(f'trtllm-build ended well, but wrote no {CONFIG} and {ENGINE}')
+        raise EngineError(
+            f'trtllm-build reported success, but did not write {CONFIG} and {ENGINE}'
+        )
     written = EngineConfig.open(build.output)
     if written.image_room < build.image_tokens:
         raise EngineError(

@@ -1,4 +1,4 @@
-"""The inputs that the language model really sees: prompts with images, and its own answers.
+"""Calibration on the language model's real inputs: prompts with images, and its own answers.
 
 L: positions, N: image embeddings, D: width.
 """
@@ -21,7 +21,7 @@ ACTION_IDS = 7  # tokens of an answer without reasoning
 
 
 def read_spec(checkpoint: Checkpoint, prompt_style: str) -> ModelSpec:
-    """Read how a checkpoint's model is asked; style '' decides from the checkpoint."""
+    """Read the specification of a checkpoint; prompt_style '' means that of the checkpoint."""
     # Any statistics will do: prompts and images do not depend on them.
     unnorm_key = next(iter(checkpoint.statistics), None)
     return ModelSpec.read(checkpoint, unnorm_key, prompt_style or None)
@@ -30,7 +30,7 @@ def read_spec(checkpoint: Checkpoint, prompt_style: str) -> ModelSpec:
 def encode_images(
     spec: ModelSpec, frames: Sequence[Frame], device: torch.device, dtype: torch.dtype
 ) -> list[torch.Tensor]:
-    """Give the [N, D] image embeddings of each frame; the vision encoder is freed afterwards."""
+    """Give the [N, D] image embeddings of each frame; free the vision encoder afterwards."""
     vision = TorchVision(spec.checkpoint, device, dtype)
     return [
         vision.encode(spec.processor(frame.image))
@@ -46,14 +46,15 @@ def calibration_inputs(
     images: Sequence[torch.Tensor],
     answer_tokens: int,
 ) -> list[torch.Tensor]:
-    """Give [1, L, D] input embeddings: <s>, image, prompt, and the model's answer to it.
+    """Give [1, L, D] input embeddings: <s>, image, prompt, and the model's answer.
 
     Args:
-        model: The language model by transformers, not yet quantised.
-        prompter: Makes ids of instructions.
+        model: Language model of transformers, not yet quantised.
+        prompter: Converter of instructions to token ids.
         frames: Frames with the instructions.
-        images: [N, D] for each frame.
-        answer_tokens: Most tokens of the answer; a model that does not reason has an action's.
+        images: Image embeddings [N, D] of each frame.
+        answer_tokens: Most tokens of the answer; a model that does not reason writes at most
+            ACTION_IDS.
     """
     table = model.get_input_embeddings()
     device, dtype = table.weight.device, table.weight.dtype

@@ -1,4 +1,4 @@
-"""The only file that knows nvidia-modelopt: quantises a Llama and exports it for TensorRT-LLM."""
+"""Quantisation and export of a Llama for TensorRT-LLM; only this file uses nvidia-modelopt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RECIPES = {
 
 
 def load_backbone(path: Path, device: torch.device) -> nn.Module:
-    """Load LLM_backbone with transformers, in the dtype that it is stored in."""
+    """Load LLM_backbone with transformers, in its stored dtype."""
     from transformers import AutoModelForCausalLM
 
     with _quiet():
@@ -49,16 +49,16 @@ def export(
     """Quantise a model in place and write config.json and rank0.safetensors.
 
     Args:
-        model: A Llama of transformers.
-        inputs: [1, L, D] input embeddings to calibrate on.
-        directory: A directory that exists.
-        qformat: 'fp8', 'int4_awq' or 'int8_sq'.
-        fp8_cache: Give scales for keys and values in FP8.
-        awq_block_size: Weights that share a scale in int4_awq.
-        dtype: Precision of all that is not quantised.
+        model: Llama of transformers.
+        inputs: Input embeddings [1, L, D] to calibrate on.
+        directory: Existing directory for the files.
+        qformat: Format of the weights: 'fp8', 'int4_awq' or 'int8_sq'.
+        fp8_cache: Whether to write scales for keys and values in FP8.
+        awq_block_size: Number of weights that share a scale in int4_awq.
+        dtype: Precision of the weights that are not quantised.
 
     Raises:
-        EngineError: modelopt is missing, or cannot do it.
+        EngineError: modelopt is missing, or it did not export the weights.
     """
     with _quiet():
         try:
@@ -77,13 +77,13 @@ def export(
         passes = tqdm(desc=f'calibrating {qformat}', unit='pass')
 
         def forward_loop(quantised: nn.Module) -> None:
-            # Some recipes come here more than once.
+            # Some recipes call this function more than once.
             passes.total = (passes.total or 0) + len(inputs)
             for entry in inputs:
                 quantised(inputs_embeds=entry)
                 passes.update()
 
-        # Not inference_mode: modelopt changes weights in place afterwards.
+        # Not inference_mode, because modelopt changes weights in place afterwards.
         with torch.no_grad(), passes:
             mtq.quantize(model, recipe, forward_loop)
         with torch.inference_mode():
@@ -96,7 +96,7 @@ def export(
                 inference_pipeline_parallel=1,
             )
     if not (directory / WEIGHTS).is_file():
-        raise EngineError(f'modelopt exported no {WEIGHTS}; its release may not fit')
+        raise EngineError(f'modelopt exported no {WEIGHTS}; its release may be unsupported')
 
 
 @contextlib.contextmanager

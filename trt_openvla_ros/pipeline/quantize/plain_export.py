@@ -1,4 +1,4 @@
-"""A TensorRT-LLM checkpoint without quantisation: the same numbers under other names.
+"""Export of a TensorRT-LLM checkpoint without quantisation: the same numbers, under other names.
 
 Format: docs/source/legacy/architecture/checkpoint.md of NVIDIA/TensorRT-LLM.
 """
@@ -29,12 +29,12 @@ def write_plain(path: Path, stored: dict[str, Piece], llm: LlamaConfig, dtype: s
     """Write rank0.safetensors, piece by piece.
 
     Args:
-        path: The file.
-        stored: The language model's tensors, by their names in transformers' layout.
-        llm: Its shape.
-        dtype: 'bfloat16' or 'float16'; tensors of another dtype are converted to it.
+        path: File to write.
+        stored: Tensors of the language model, by their names in transformers.
+        llm: Shape of the language model.
+        dtype: Precision of the file, 'bfloat16' or 'float16'; other tensors are converted.
     """
-    if HEAD_WEIGHT not in stored:  # tied to the embedding, which is written twice
+    if HEAD_WEIGHT not in stored:  # the head is tied to the embedding, which is written twice
         stored = {**stored, HEAD_WEIGHT: stored[EMBEDDING_WEIGHT]}
     pieces = {
         name: joined([_converted(stored[part], dtype) for part in parts])
@@ -50,7 +50,7 @@ def _converted(piece: Piece, dtype: str) -> Piece:
     source, target = getattr(torch, DTYPES[piece.dtype]), getattr(torch, dtype)
 
     def read() -> Iterator[bytes]:
-        # Parts are whole elements: their length is a power of two.
+        # A part has whole elements, because its length is a power of two.
         for part in piece.read():
             values = torch.frombuffer(bytearray(part), dtype=source).to(target)
             yield values.view(torch.uint8).numpy().tobytes()

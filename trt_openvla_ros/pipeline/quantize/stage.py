@@ -1,6 +1,6 @@
 """Stage quantize: LLM_backbone to a TensorRT-LLM checkpoint, plain or quantised by modelopt.
 
-Calibration is on what the policy sees: images and instructions through the vision encoder.
+Calibration uses what the policy sees: images, which pass the vision encoder, and instructions.
 """
 
 from __future__ import annotations
@@ -41,15 +41,19 @@ class Settings(FrameSettings):
 
     qformat: str = setting(
         'bf16',
-        'bf16: plain; fp8: Ada and Hopper; int4_awq, int8_sq: smaller.',
+        'Format of the weights: bf16 is not quantised, fp8 is for Ada and Hopper GPUs, int4_awq '
+        'and int8_sq are smaller than bf16.',
         choices=trtllm.FORMAT_NAMES,
     )
     kv_cache: str = setting(
         'auto',
-        'Precision of keys and values: auto is fp8 with qformat fp8, else none.',
+        'Format of the key-value cache: none is not quantised, and auto is fp8 if qformat is fp8, '
+        'else none.',
         choices=('auto', 'none', 'fp8'),
     )
-    dtype: str = setting('bfloat16', 'Of what is not quantised.', choices=('bfloat16', 'float16'))
+    dtype: str = setting(
+        'bfloat16', 'Precision of all other weights.', choices=('bfloat16', 'float16')
+    )
     awq_block_size: int = setting(
         128, 'Weights that share a scale in int4_awq; engines know 64 and 128.', low=8, high=128
     )
@@ -62,7 +66,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     """Write the TensorRT-LLM checkpoint of the artifact.
 
     Raises:
-        ConfigError: A setting does not fit the model, or there is nothing to calibrate on.
+        ConfigError: A setting does not fit the model, or there are no frames to calibrate on.
         ArtifactError: save_backbone did not run, or the artifact cannot be written.
         EngineError: There is too little memory.
     """
@@ -88,10 +92,10 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         place.mkdir()
         if settings.qformat == 'bf16':
             return _write_plain(place, checkpoint, settings)
-        # The model, and the part of it that is being exported.
+        # The model and, beside it, the part of it that is being exported.
         check_memory(
             int(2.2 * language_bytes) + _SPARE,
-            'use a machine with more, or set quantize.qformat to bf16, which needs none',
+            'use a machine with more, or set quantize.qformat to bf16, which needs little',
         )
         return _write_quantised(place, checkpoint, settings, common)
 
@@ -113,11 +117,13 @@ def _check_fit(settings: Settings, checkpoint: Checkpoint) -> None:
         if getattr(llm, name) % block:
             raise ConfigError(
                 f'quantize.awq_block_size {block} does not divide the {name} '
-                f'{getattr(llm, name)} of this model; take one that does'
+                f'{getattr(llm, name)} of this model; choose one that does'
             )
     if block not in (64, 128):
         _log.warning(
-            'awq_block_size %d: the torch engine runs it, TensorRT-LLM knows 64 and 128', block
+            'awq_block_size %d: the torch engine runs it, but TensorRT-LLM supports only 64 and '
+            '128',
+            block,
         )
 
 
@@ -147,8 +153,8 @@ def _write_quantised(
 
     if not (settings.folder or settings.bag):
         _log.warning(
-            'calibrating on the simulated table: right for models trained on it; for a robot set '
-            'quantize.folder or quantize.bag to images of it with instructions'
+            'calibrating on the simulated table, which suits models trained on it; for a robot, '
+            'set quantize.folder or quantize.bag to its images with instructions'
         )
     frames = collect_frames(settings, 'quantize', _FIRST_SEED)
     device, dtype = resolve_placement(common.device, None)

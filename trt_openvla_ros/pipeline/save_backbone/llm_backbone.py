@@ -1,4 +1,4 @@
-"""LLM_backbone: the language model alone, as transformers' Auto classes load it."""
+"""LLM_backbone: the language model alone, in the form that transformers' Auto classes load."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from trt_openvla_ros.errors import ConfigError
 
 
 def check_language_tensors(checkpoint: Checkpoint, pieces: Mapping[str, Piece]) -> str:
-    """Hold the stored tensors against config.json and the tokenizer.
+    """Check the stored tensors against config.json and the tokenizer.
 
     Args:
-        checkpoint: The checkpoint that they are stored in.
-        pieces: Tensors of the language model, by their names in transformers' layout.
+        checkpoint: Checkpoint that stores the tensors.
+        pieces: Tensors of the language model, by their names in transformers.
 
     Returns:
-        Their dtype: 'bfloat16', 'float16' or 'float32'.
+        The dtype of the tensors: 'bfloat16', 'float16' or 'float32'.
 
     Raises:
         ConfigError: Names, shapes, dtypes or the vocabulary disagree.
@@ -78,10 +78,10 @@ def write_backbone(
     """Write configuration, tokenizer and weights.
 
     Args:
-        directory: A directory that does not exist yet.
-        checkpoint: The checkpoint that the language model is taken from.
-        shards: Its tensors, file by file as they are stored there.
-        dtype: Their dtype, as check_language_tensors gives it.
+        directory: Directory for the files, which does not exist yet.
+        checkpoint: Checkpoint that the language model is taken from.
+        shards: Tensors of the language model, one dict for each file of the checkpoint.
+        dtype: Precision of the tensors, from `check_language_tensors`.
         bar: Progress bar, which advances by the bytes written.
     """
     directory.mkdir()
@@ -101,11 +101,11 @@ def _special_ids(checkpoint: Checkpoint) -> dict[str, int]:
     return {
         'bos_token_id': tokenizer.bos_id,
         'eos_token_id': tokenizer.eos_id,
-        # A padding id past the rows would not load.
+        # transformers cannot load a padding id past the rows.
         'pad_token_id': pad if pad < checkpoint.llm.vocab_size else tokenizer.eos_id,
     }
 
 
 def _is_dropped(name: str) -> bool:
-    # Besides buffers, the head that tied embeddings store twice.
+    # Buffers, and the head that tied embeddings store twice.
     return is_buffer(name) or name == HEAD_WEIGHT

@@ -1,4 +1,4 @@
-"""Loads the parts that save_backbone wrote, and compares a forward pass with the checkpoint's.
+"""Comparison of a forward pass of the parts that save_backbone wrote with the checkpoint's.
 
 L: positions, N: image embeddings, D: width, V: vocabulary.
 """
@@ -24,7 +24,7 @@ from trt_openvla_ros.errors import ArtifactError
 
 _CPU = torch.device('cpu')
 _TEXT = 'In: What action should the robot take to pick up the cup?\nOut:'
-# Largest accepted distance of logits, as a part of the largest: two implementations in float32.
+# Largest accepted error of logits, relative to the largest logit; both sides compute in float32.
 _TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
@@ -50,16 +50,16 @@ def compare_reloaded(checkpoint: Checkpoint, reloaded: Checkpoint, memory: int) 
     """Compare image embeddings, prompt and logits.
 
     Args:
-        checkpoint: The source.
-        reloaded: The parts that were written of it.
-        memory: Bytes that a language model may take; as many of its layers are compared as fit,
-            from the first on.
+        checkpoint: Checkpoint that was read.
+        reloaded: Parts that were written.
+        memory: Bytes that a language model may take. Only its first layers are compared if not
+            all of them fit.
 
     Returns:
-        Facts: how many layers were compared, and the largest error of the logits.
+        Facts: number of compared layers, and largest error of the logits.
 
     Raises:
-        ArtifactError: Something differs.
+        ArtifactError: The parts differ from the checkpoint.
     """
     embeddings = _compare_vision(checkpoint, reloaded)
     ids = _compare_tokenizers(checkpoint, reloaded.path / LLM_BACKBONE)
@@ -92,14 +92,14 @@ def _compare_vision(checkpoint: Checkpoint, reloaded: Checkpoint) -> torch.Tenso
             pixels = np.random.default_rng(1).normal(size=shape).astype(np.float32)
         found.append(vision.encode(pixels))
         del vision
-    # The same code on the same weights: any difference is a wrong byte.
+    # The same code runs on the same weights, so any difference is a wrong byte.
     if not torch.equal(*found):
-        raise ArtifactError('test_load: the vision weights that were written are not those read')
+        raise ArtifactError('test_load: the vision weights differ from those of the checkpoint')
     return found[0]
 
 
 def _compare_tokenizers(checkpoint: Checkpoint, backbone: Path) -> list[int]:
-    """Give the ids of a prompt, on which our tokenizer and AutoTokenizer's agree."""
+    """Check that our tokenizer and AutoTokenizer's agree on a prompt; give the prompt's ids."""
     from transformers import AutoTokenizer
 
     ids = Tokenizer(checkpoint.path).encode(_TEXT)
@@ -130,12 +130,12 @@ def _layers_that_fit(checkpoint: Checkpoint, memory: int) -> int:
 def _transformers_logits(
     backbone: Path, layers: int, ids: list[int], embeddings: torch.Tensor
 ) -> np.ndarray:
-    """Give the [V] logits behind <s>, the image embeddings and the rest of ids."""
+    """Give the [V] logits after <s>, the image embeddings and the rest of ids."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(backbone)
     config.num_hidden_layers = layers
-    with _quiet('transformers'):  # about the layers that are left out, and about sharding
+    with _quiet('transformers'):  # it warns about layers that are left out and about sharding
         model = AutoModelForCausalLM.from_pretrained(
             backbone, config=config, torch_dtype=torch.float32
         )

@@ -1,7 +1,7 @@
 """Stage save_backbone: an OpenVLA checkpoint to its parts, each readable by itself.
 
-Tensors go from file to file in pieces; no model is in memory. checkpoints/artifact.py names the
-files that are written.
+Tensors are copied from file to file in pieces; no model is in memory. checkpoints/artifact.py
+names the files that are written.
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ class Settings:
     """The settings of save_backbone."""
 
     onnx: bool = setting(
-        True, 'Write vision.onnx, which the TensorRT vision engine is built from.'
+        True, 'Write vision.onnx, from which the TensorRT vision engine is built.'
     )
     onnx_dtype: str = setting(
-        'bfloat16', 'Precision inside vision.onnx; in and out it is float32.', choices=DTYPES
+        'bfloat16',
+        'Precision inside vision.onnx; its input and output are float32.',
+        choices=DTYPES,
     )
     test_load: bool = setting(
-        True, 'Open what was written and compare a forward pass with the checkpoint.'
+        True, 'Reload the written parts and compare a forward pass with that of the checkpoint.'
     )
 
 
@@ -65,7 +67,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
 
     Raises:
         ConfigError: The checkpoint cannot be used.
-        ArtifactError: The artifact cannot be written, or what was written is not what was read.
+        ArtifactError: The artifact cannot be written, or its parts differ from the checkpoint.
         EngineError: There is too little memory.
     """
     checkpoint = Checkpoint.open(common.checkpoint)
@@ -82,14 +84,14 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
 
 
 class _Parts:
-    """The tensors of a checkpoint, sorted by the files that they go to, and checked.
+    """The tensors of a checkpoint, checked and sorted by the files that they go to.
 
     Attributes:
-        shards: Tensors of the language model, file by file as they are stored.
+        shards: Tensors of the language model, one dict for each file of the checkpoint.
         vision, projector: Tensors of the towers, and of the projector.
         largest_shard: Bytes of the largest file.
-        dtype: Type of the language model, e.g. 'bfloat16'.
-        size, vision_size: Bytes of all tensors, and of vision and projector.
+        dtype: Precision of the language model, e.g. 'bfloat16'.
+        size, vision_size: Bytes of all tensors, and of those of towers and projector.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -113,14 +115,14 @@ class _Parts:
             self.shards.append(shard)
             self.largest_shard = max(self.largest_shard, file.path.stat().st_size)
         if unknown:
-            _log.warning('left out, because no policy reads them: %s', ', '.join(unknown))
+            _log.warning('left out tensors that no policy reads: %s', ', '.join(unknown))
         self.dtype = check_language_tensors(checkpoint, self.language)
         self.vision_size = sum(p.size for p in (*self.vision.values(), *self.projector.values()))
         self.size = self.vision_size + sum(piece.size for piece in self.language.values())
 
     @property
     def language(self) -> dict[str, Piece]:
-        """Tensors of the language model, of all files."""
+        """Tensors of the language model from all files."""
         return {name: piece for shard in self.shards for name, piece in shard.items()}
 
 
@@ -169,10 +171,10 @@ def _write(
 
 
 def _write_small_files(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write all that makes the artifact a checkpoint: tokenizer, configuration, statistics."""
+    """Write the tokenizer, configuration and statistics, which make the artifact a checkpoint."""
     copy_tokenizer(checkpoint.path, directory)
     for name, content in ((CONFIG, checkpoint.config), (PREPROCESSOR, checkpoint.preprocessor)):
-        # The address of the checkpoint's own code, which is never run.
+        # auto_map is the address of the checkpoint's own code, which is never run.
         write_json(directory / name, {k: v for k, v in content.items() if k != 'auto_map'})
     for name in (STATISTICS, GENERATION):
         if (checkpoint.path / name).is_file():

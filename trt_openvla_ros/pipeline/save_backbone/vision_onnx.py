@@ -20,11 +20,11 @@ from trt_openvla_ros.engines.torch.vision import TorchVision
 from trt_openvla_ros.errors import ArtifactError
 from trt_openvla_ros.pipeline.onnx_graph import encode_onnx, open_session
 
-_OPSET = 18  # known to TensorRT 10 and later, and the least that the exporter writes
+_OPSET = 18  # TensorRT 10 and later read it, and the exporter writes no lower one
 
-# Largest accepted distance to the same computation in PyTorch, as a part of the largest value.
-# A bfloat16 graph is checked in float32 arithmetic, with the weights that it holds; but its
-# constants are rounded as well, such as 1 / sqrt(72) of SigLIP's attention, and PyTorch's are not.
+# Largest accepted distance to the same computation in PyTorch, relative to the largest value.
+# A bfloat16 graph is checked in float32 arithmetic with the weights that it holds. Its constants,
+# such as 1 / sqrt(72) of SigLIP's attention, are rounded as well; those of PyTorch are not.
 TOLERANCE = {'float32': 1e-4, 'float16': 2e-2, 'bfloat16': 1e-2}
 
 
@@ -47,21 +47,21 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
     """Write the graph, and compare onnxruntime's embeddings of an image with PyTorch's.
 
     Args:
-        checkpoint: Its model.
-        path: The file; the weights go beside it into path + '.data'.
-        dtype: Precision inside: 'float32', 'float16' or 'bfloat16'.
+        checkpoint: Checkpoint of the model.
+        path: File of the graph; its weights are written beside it, into path + '.data'.
+        dtype: Precision inside the graph: 'float32', 'float16' or 'bfloat16'.
 
     Returns:
-        Facts: opset, shapes, and the error that was found.
+        Facts: opset, shapes and relative error.
 
     Raises:
-        ArtifactError: The graph computes something else than PyTorch.
+        ArtifactError: The embeddings of the graph are too far from those of PyTorch.
     """
     vision = TorchVision(checkpoint, torch.device('cpu'), getattr(torch, dtype))
     size = vision.towers[0].image_size
     shape = (1, 3 * len(vision.towers), size, size)
     _write(vision, path, shape)
-    free_memory()  # the exporter's graph is in cycles, which hold the weights
+    free_memory()  # the exporter's graph has reference cycles, which hold the weights
     pixels = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
     checked_in = f'onnxruntime, {dtype}'
     if dtype == 'bfloat16':
@@ -72,13 +72,13 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
         vision.dtype = torch.float32
     wanted = vision.encode(pixels).float().numpy()
     del vision
-    free_memory()  # before the graph takes as much again
+    free_memory()  # before the graph takes the same amount again
     found = encode_onnx(open_session(path, scratch=path.parent), pixels)
     error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    if not error <= TOLERANCE[dtype]:  # so that NaN is refused as well
+    if not error <= TOLERANCE[dtype]:  # written so that it refuses NaN as well
         raise ArtifactError(
             f'{path.name} in {dtype} is {error:.2g} of the largest value away from PyTorch, more '
-            f'than {TOLERANCE[dtype]:g}; set save_backbone.onnx_dtype to another'
+            f'than {TOLERANCE[dtype]:g}; set save_backbone.onnx_dtype to another precision'
         )
     return {
         'opset': _OPSET,
@@ -92,7 +92,7 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
 
 def _write(vision: TorchVision, path: Path, shape: tuple[int, ...]) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        # They are about the exporter's own future, and we can do nothing about it.
+        # The exporter warns about its own future, and we can do nothing about that.
         warnings.simplefilter('ignore')
         program = torch.onnx.export(
             _Encoder(vision).eval(),
@@ -103,9 +103,9 @@ def _write(vision: TorchVision, path: Path, shape: tuple[int, ...]) -> None:
             output_names=[VISION_OUTPUT],
             verbose=False,
         )
-    # The exporter notes for each node the place in our sources, with full paths.
+    # The exporter records the full path and line of our source in each node.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
-    # Outside the graph file: protobuf ends at 2 GB.
+    # The weights go outside the graph file, because protobuf is limited to 2 GB.
     program.save(str(path), external_data=True)

@@ -1,1 +1,1 @@
-"""Stage verify: every engine of an artifact against the original checkpoint."""
+"""Stage verify: comparison of every engine of an artifact with the original checkpoint."""

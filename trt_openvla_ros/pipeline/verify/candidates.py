@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from trt_openvla_ros.engines.base import Lengths
 
-# Engines that only verify knows, beside those of every policy.
+# The vision engines of every policy, and one that only verify uses.
 _VISION = {**VISION_ENGINES, 'onnx': 'trt_openvla_ros.pipeline.verify.onnx_vision:OnnxVision'}
-# Kind of a built engine to the file that it is in, and the library that runs it.
+# File and library of each kind of built engine.
 _BUILT = {
     'language': (LANGUAGE_ENGINE, 'tensorrt_llm'),
     'vision': (VISION_ENGINE, 'tensorrt'),
@@ -34,12 +34,12 @@ _BUILT = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """Two engines by name, which are loaded when their turn comes.
+    """The names of a vision and a language engine, which `open` loads.
 
     Attributes:
         name: Name in reports.
         vision, vision_source: Name of the vision engine, and the checkpoint that it comes from.
-        language, language_source: The same of the language engine.
+        language, language_source: The same for the language engine.
     """
 
     name: str
@@ -52,8 +52,8 @@ class Candidate:
         """Load the engines.
 
         Args:
-            lengths: How long requests get.
-            place: Device and dtype of torch's engines.
+            lengths: Lengths of prompts and answers.
+            place: Device and dtype of the torch engines.
 
         Raises:
             ConfigError: A checkpoint does not fit an engine.
@@ -67,13 +67,14 @@ class Candidate:
 
 
 def list_candidates(split: Checkpoint, original: Checkpoint) -> list[Candidate]:
-    """List the engines of an artifact that can be run here.
+    """List the engines of an artifact that this machine can run.
 
-    The other engine of a candidate is torch's, so that a difference comes from the one engine.
+    Each candidate has one engine to verify. Its other engine runs in torch, so that every
+    difference comes from the first.
 
     Args:
-        split: The artifact.
-        original: The checkpoint that it was made from.
+        split: Artifact whose engines are listed.
+        original: Checkpoint that the artifact was made from.
 
     Raises:
         ArtifactError: There is nothing to compare.
@@ -112,7 +113,7 @@ def not_compared(artifact: Manifest) -> list[str]:
 
 
 def _why_not(artifact: Manifest, kind: str) -> str:
-    """Tell why an engine cannot be run here; '' if it can."""
+    """Tell why this machine cannot run an engine; '' if it can."""
     if artifact.engine(kind) is None:
         return 'it was not built'
     _, library = _BUILT[kind]

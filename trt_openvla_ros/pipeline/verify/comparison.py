@@ -1,4 +1,4 @@
-"""The same frames through a reference and through a candidate, and how far apart the answers are.
+"""Comparison of the answers of a reference and of a candidate to the same frames.
 
 D: dimensions of an action, V: vocabulary, N: image embeddings, W: their width.
 """
@@ -26,11 +26,11 @@ class Answer:
     """A policy's answer to one frame.
 
     Attributes:
-        embeddings: [N, W] float32.
-        logits: [V] float32 of the first generated token.
+        embeddings: Image embeddings [N, W] float32.
+        logits: Logits [V] float32 of the first generated token.
         ids: Generated token ids; empty if the model gave no action.
-        action: [D] float64, m, rad and gripper; None if the model gave no action.
-        seconds: Time of the whole step.
+        action: Action [D] float64 in m, rad and gripper unit; None if the model gave no action.
+        seconds: Time [s] of the whole step.
     """
 
     embeddings: np.ndarray
@@ -44,9 +44,9 @@ def answers(spec: ModelSpec, engines: Engines, frames: Sequence[Frame], text: st
     """Ask a policy about frames, then close its engines and free their memory.
 
     Args:
-        spec: How the model is asked.
-        engines: Engines of the same model; they are closed also if this fails.
-        frames: Images and instructions.
+        spec: Specification of the model.
+        engines: Engines of the same model; they are closed even if a prediction fails.
+        frames: Images with instructions.
         text: Text of the progress bar.
 
     Raises:
@@ -60,14 +60,16 @@ def answers(spec: ModelSpec, engines: Engines, frames: Sequence[Frame], text: st
 
 
 def compare(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, Any]:
-    """Summarise how far found is from wanted, over the frames for which wanted has an action.
+    """Summarise the differences of found from wanted, over the frames for which wanted acts.
 
     Returns:
-        token_agreement: part of the generated ids that are the same at the same place.
-        action_error: per dimension, mean and largest absolute difference [m, rad, gripper].
-        logits_error: largest, of frames, distance of logits as a part of their own length.
-        vision_error: the same of image embeddings.
-        no_action: frames whose answer is not an action.
+        frames: Number of these frames.
+        token_agreement: Share of the generated ids that are the same at the same place.
+        action_error: Mean and largest absolute difference of each dimension [m, rad, gripper].
+        logits_error: Largest distance of a frame's logits, relative to their length.
+        vision_error: The same for image embeddings.
+        no_action: Number of frames for which found has no action.
+        seconds_per_frame: Median time [s] of a step of found.
     """
     pairs = [(w, f) for w, f in zip(wanted, found, strict=True) if w.action is not None]
     same = [_agreement(w.ids, f.ids) for w, f in pairs]
@@ -91,7 +93,7 @@ def compare(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, Any]
 
 
 def _answer(policy: Policy, frame: Frame) -> Answer:
-    # Embeddings and logits come from the engines themselves: a prediction does not have them.
+    # Embeddings and logits come from the engines, because a prediction does not contain them.
     spec, engines = policy.spec, policy.engines
     _, ids = spec.prompter(frame.instruction)
     with computing():
@@ -107,7 +109,7 @@ def _answer(policy: Policy, frame: Frame) -> Answer:
 
 
 def _agreement(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Count ids that are the same at the same place, as a part of the longer answer."""
+    """Give the share of the longer answer whose ids are the same at the same place."""
     both = min(len(wanted), len(found))
     return float((wanted[:both] == found[:both]).sum() / max(len(wanted), len(found), 1))
 

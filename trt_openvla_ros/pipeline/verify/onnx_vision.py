@@ -1,4 +1,4 @@
-"""vision.onnx as a vision engine on the CPU: the graph that a TensorRT engine is built from."""
+"""A vision engine that runs vision.onnx, the graph of the TensorRT engine, on the CPU."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class OnnxVision:
     """A vision engine by onnxruntime; a bfloat16 graph is computed in float32.
 
     Attributes:
-        device: Device that holds the embeddings.
-        dtype: Their type.
+        device: Device of the embeddings.
+        dtype: Precision of the embeddings.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""Stage verify: every engine of the artifact against the original checkpoint, on fixed frames.
+"""Stage verify: comparison of every engine with the original checkpoint, on fixed frames.
 
 The policy node refuses an artifact that failed.
 """
@@ -66,37 +66,40 @@ class Settings(FrameSettings):
 
     dtype: str = setting(
         '',
-        'Precision of torch; empty is bfloat16 on a GPU and float32 on the CPU.',
+        'Precision of torch; if empty, bfloat16 on a GPU and float32 on the CPU.',
         choices=('', *DTYPES),
     )
     min_token_agreement: float = setting(
-        0.8, 'Least part of generated tokens that are the same.', low=0.0, high=1.0
+        0.8, 'Least share of generated tokens that agree.', low=0.0, high=1.0
     )
     max_translation_error: float = setting(
-        0.002, 'Largest mean error along an axis [m].', low=0.0, high=1.0
+        0.002, 'Largest accepted mean error along an axis [m].', low=0.0, high=1.0
     )
     max_rotation_error: float = setting(
-        0.01, 'Largest mean error about an axis [rad].', low=0.0, high=3.15
+        0.01, 'Largest accepted mean error about an axis [rad].', low=0.0, high=3.15
     )
     max_gripper_error: float = setting(
-        0.1, "Largest mean error of the gripper, in the data set's unit.", low=0.0, high=1e3
+        0.1,
+        "Largest accepted mean error of the gripper, in the data set's unit.",
+        low=0.0,
+        high=1e3,
     )
     max_logits_error: float = setting(
-        0.1, 'Largest distance of first logits, as a part of their length.', low=0.0, high=10.0
+        0.1, 'Largest relative distance of the first logits.', low=0.0, high=10.0
     )
     max_vision_error: float = setting(
         0.05,
-        'Largest distance of image embeddings, as a part of their length.',
+        'Largest relative distance of the image embeddings.',
         low=0.0,
         high=10.0,
     )
 
 
 def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any]:
-    """Compare, and record the verdict in the manifest.
+    """Compare the engines, and record the verdict in the manifest.
 
     Raises:
-        ArtifactError: An engine is too far from the original; it is recorded all the same.
+        ArtifactError: An engine is too far from the original; the manifest records that too.
         ConfigError: There are no frames, or a setting does not fit.
         EngineError: An engine cannot be used here.
         OutputError: The original itself gives no actions on these frames.
@@ -146,14 +149,14 @@ def _verify(
             common.prompt_style or None,
             max_new_tokens=common.max_new_tokens,
         )
-        # One at a time: answers frees the engines before the next are loaded.
+        # Candidates run one at a time: `answers` frees the engines before the next are loaded.
         return answers(spec, candidate.open(spec.lengths, place), frames, candidate.name)
 
     original = ask(Candidate('original', 'torch', checkpoint, 'torch', checkpoint), checkpoint)
     if all(answer.action is None for answer in original):
         raise OutputError(
             f'{checkpoint.path} itself gives no action on any of {len(frames)} frames; set '
-            'verify.folder or verify.bag to images and instructions that it was made for'
+            'verify.folder or verify.bag to images and instructions that the model was trained for'
         )
     facts: dict[str, Any] = {
         'device': str(place[0]),
@@ -189,7 +192,7 @@ def _verify(
 
 
 def judge(measured: dict[str, Any], settings: Settings) -> list[str]:
-    """Hold the measurements of compare against the thresholds; give a clause for each failure."""
+    """Check the measurements of `compare` against the thresholds; give a clause per failure."""
     failures = []
     if measured['no_action']:
         failures.append(f'no action on {measured["no_action"]} of {measured["frames"]} frames')
@@ -223,7 +226,7 @@ def _placement(
     if device.type == 'cpu':
         stored = sum(shard.path.stat().st_size for shard in checkpoint.shards)
         check_memory(
-            # Stored in 2 bytes each; and the largest matrices are joined while they are loaded.
+            # Values are stored in 2 bytes; the largest matrices are joined while they are loaded.
             int(1.2 * stored * dtype.itemsize / 2) + _SPARE,
             'set device to a GPU, or verify.dtype to bfloat16',
         )
