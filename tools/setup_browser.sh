@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install Chromium, with which test/serving/test_page.py looks at the server's page, where it is
-# missing and we may; say how where we may not. Never fails: only those tests need it.
+# Install Chromium if it is missing; test/serving/test_page.py looks at the server's page with it.
+# Without the right to install it, say how to. Never fails: only those tests need Chromium.
 set -uo pipefail
 
 there() { command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; }
@@ -12,5 +12,5 @@ if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
   "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends chromium >/dev/null
   there && exit
 fi
-echo 'no Chromium: the tests of the page are skipped. To have it: sudo apt install chromium'
+echo 'no Chromium: the tests of the page are skipped. To install it: sudo apt install chromium'
 exit 0

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Install the OpenGL with which MuJoCo renders without a display, where it is missing and we may;
-# say how where we may not. Never fails: everything but the simulation works without it.
-# Not part of setup_env.sh, whose every change makes a new venv.
+# Install OpenGL if it is missing; MuJoCo renders with it without a display.
+# Without the right to install it, say how to. Never fails: only the simulation needs OpenGL.
+# Not part of setup_env.sh, because every change of that file makes a new venv.
 set -uo pipefail
 
-# What PyOpenGL loads for MUJOCO_GL=egl.
+# Looks for the libraries that PyOpenGL loads for MUJOCO_GL=egl.
 renders() {
   "${PYTHON:-python3}" - <<'PYTHON'
 import ctypes.util
@@ -24,6 +24,6 @@ if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
   "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${packages[@]}" >/dev/null
   renders && exit
 fi
-echo "no OpenGL (EGL): the simulation cannot render; all else works. To have it:" \
-  "sudo apt install ${packages[*]}, or what your system calls them"
+echo "no OpenGL (EGL): the simulation cannot render; all else works. To install it:" \
+  "sudo apt install ${packages[*]}, or the packages of that kind on your system"
 exit 0

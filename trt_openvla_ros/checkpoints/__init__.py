@@ -1,5 +1,5 @@
-"""Everything on disk: the released format, the artifact, the TensorRT-LLM checkpoint.
+"""Files on disk: released checkpoints, artifacts and TensorRT-LLM checkpoints.
 
-The names of files, keys and tensors stand here and nowhere else, each beside both its directions:
-how it is read, and how it is written.
+Only this folder holds the names of files, keys and tensors. The function that reads a format and
+the function that writes it stand side by side.
 """

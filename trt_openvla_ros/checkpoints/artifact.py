@@ -1,7 +1,7 @@
-"""What the pipeline writes: the names in an artifact's directory, and its manifest.
+"""The artifact that the pipeline writes: the names in its directory, and its manifest.
 
-An artifact is also a checkpoint: its config.json, preprocessor_config.json, statistics and
-tokenizer are those of the checkpoint it was made from, so that `Checkpoint.open` reads it.
+An artifact is also a checkpoint, which `Checkpoint.open` reads. It has config.json,
+preprocessor_config.json, statistics and tokenizer of the checkpoint that it was made from.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 
-MANIFEST = 'manifest.json'  # what is in it counts; files that no stage recorded do not
+MANIFEST = 'manifest.json'  # files that it does not record are ignored
 
-# Written by save_backbone. Tensors keep their names, except that those of LLM_backbone lose
-# the prefix of the language model and are what transformers' AutoModelForCausalLM reads.
+# Written by save_backbone. Tensors keep their names, except in LLM_backbone: there they lose the
+# prefix of the language model, so that transformers' AutoModelForCausalLM can read them.
 LLM_BACKBONE = 'LLM_backbone'
 VISION = 'vision.safetensors'
 PROJECTOR = 'projector.safetensors'
@@ -45,8 +45,8 @@ class Manifest:
 
     Attributes:
         directory: The artifact.
-        stages: By name of the stage: what it read, wrote and found.
-        hashes: By path: size, time and hash of files that were hashed.
+        stages: Inputs, outputs and findings of each stage, by its name.
+        hashes: Size, time and hash of each hashed file, by its path.
     """
 
     directory: Path
@@ -55,10 +55,10 @@ class Manifest:
 
     @classmethod
     def read(cls, directory: Path) -> Manifest | None:
-        """Read it; None if the directory is no artifact.
+        """Read the manifest of a directory; None if the directory is no artifact.
 
         Raises:
-            ArtifactError: It cannot be read, or the pipeline did not write it.
+            ArtifactError: The manifest cannot be read, or the pipeline did not write it.
         """
         path = directory / MANIFEST
         if not path.exists():
@@ -74,7 +74,7 @@ class Manifest:
         return cls(directory, content['stages'], content.get('hashes', {}))
 
     def save(self) -> None:
-        """Write it, wholly or not at all."""
+        """Write the manifest, wholly or not at all."""
         unfinished = self.directory / f'{MANIFEST}.part'
         with unfinished.open('w', encoding='utf-8') as file:
             json.dump({'stages': self.stages, 'hashes': self.hashes}, file, indent=1)
@@ -83,7 +83,7 @@ class Manifest:
         unfinished.replace(self.directory / MANIFEST)
 
     def facts(self, stage: str) -> dict[str, Any]:
-        """Give what a stage found; {} if it did not run."""
+        """Give the findings of a stage; {} if it did not run."""
         return self.stages.get(stage, {}).get('facts', {})
 
     def engine(self, kind: str) -> Path | None:
@@ -92,10 +92,10 @@ class Manifest:
 
     @property
     def trtllm_checkpoint(self) -> Path | None:
-        """The TensorRT-LLM checkpoint; None if the stage quantize did not run."""
+        """Directory of the TensorRT-LLM checkpoint; None if the stage quantize did not run."""
         return self.directory / TRTLLM_CHECKPOINT if 'quantize' in self.stages else None
 
     @property
     def failures(self) -> str:
-        """What the stage verify found wrong; '' if it found nothing, or did not run."""
+        """Faults that the stage verify found; '' if it found none, or did not run."""
         return '; '.join(self.facts('verify').get('failures', []))

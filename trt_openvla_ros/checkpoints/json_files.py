@@ -14,11 +14,11 @@ def read_object(path: Path, if_missing: str, way_out: str) -> dict[str, Any]:
 
     Args:
         path: The file.
-        if_missing: What it means that there is none, for the message; '' is the way out.
-        way_out: What to do about a broken one, for the message.
+        if_missing: Text for the message if there is no file; '' takes way_out.
+        way_out: Advice for the message if the file is broken.
 
     Raises:
-        ConfigError: It is missing, cannot be read, or holds something else.
+        ConfigError: The file is missing, cannot be read, or holds something else.
     """
     try:
         value = json.loads(path.read_text(encoding='utf-8'))

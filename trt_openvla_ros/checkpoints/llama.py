@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from trt_openvla_ros.errors import ConfigError
 
-# The release leaves out what equals the defaults of transformers' config classes. These are
-# those defaults, and not Llama-2's own values: rms_norm_eps is 1e-6 here.
+# The release leaves out values that equal the defaults of transformers' config classes. These are
+# those defaults. They are not Llama-2's own values: rms_norm_eps is 1e-6 here.
 _LLM_DEFAULTS: dict[str, dict[str, Any]] = {
     'llama': {
         'vocab_size': 32000,
@@ -35,16 +35,16 @@ _LLM_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# What a Llama may vary and none of the family's does.
+# Values that a Llama may change, but no model of the OpenVLA family does.
 _LLM_FIXED = {'hidden_act': 'silu', 'attention_bias': False, 'mlp_bias': False}
 
-# model_type -> transformers' class, which TensorRT-LLM's class is named after.
+# model_type -> class in transformers; the class in TensorRT-LLM has the same name.
 ARCHITECTURES = {'llama': 'LlamaForCausalLM', 'mistral': 'MistralForCausalLM'}
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The language model's shape; sizes in elements."""
+    """The shape of a language model; sizes in elements."""
 
     vocab_size: int
     hidden_size: int
@@ -70,15 +70,15 @@ class LlamaConfig:
 
 
 def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -> LlamaConfig:
-    """Read a language model's configuration; what it leaves out has transformers' default.
+    """Read a language model's configuration; missing values get transformers' defaults.
 
     Args:
         text: text_config of config.json.
-        max_length: Positions that the policy uses at most.
-        source: The file, for messages.
+        max_length: Most positions that the policy uses.
+        source: Path of config.json, for messages.
 
     Raises:
-        ConfigError: The architecture is not one of Llama's.
+        ConfigError: The architecture is no Llama that we support.
     """
     kind = text.get('model_type', 'llama')
     if kind not in _LLM_DEFAULTS:
@@ -113,10 +113,12 @@ def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -
 
 
 def write_text_config(llm: LlamaConfig, kind: str, dtype: str) -> dict[str, Any]:
-    """Write config.json of the language model alone: every value, as defaults differ by reader.
+    """Make config.json of the language model alone.
+
+    It holds every value, because readers differ in their defaults.
 
     Args:
-        llm: Its shape.
+        llm: Shape of the model.
         kind: 'llama' or 'mistral'.
         dtype: Type of the stored weights, e.g. 'bfloat16'.
     """
@@ -145,31 +147,31 @@ def write_text_config(llm: LlamaConfig, kind: str, dtype: str) -> dict[str, Any]
 
 
 class Names(NamedTuple):
-    """One weight's names.
+    """The names of one weight.
 
     Attributes:
-        hugging_face: In transformers' layout, without '.weight'. TensorRT-LLM stores several of
-            them as one, with their rows one below the other.
-        trtllm: In a TensorRT-LLM checkpoint, without '.weight'.
+        hugging_face: Names in transformers, without '.weight'. If there are several, TensorRT-LLM
+            stores these weights as one, with their rows one below the other.
+        trtllm: Name in a TensorRT-LLM checkpoint, without '.weight'.
     """
 
     hugging_face: tuple[str, ...]
     trtllm: str
 
 
-# transformers' name of a checkpoint's language model, before all its tensors.
+# Prefix of the language model's tensors in a checkpoint.
 PREFIX = 'language_model.'
 EMBEDDING = Names(('model.embed_tokens',), 'transformer.vocab_embedding')
 NORM = Names(('model.norm',), 'transformer.ln_f')
 HEAD = Names(('lm_head',), 'lm_head')
-# Full names in transformers' layout.
+# Full names in transformers.
 EMBEDDING_WEIGHT, NORM_WEIGHT, HEAD_WEIGHT = (
     f'{one.hugging_face[0]}.weight' for one in (EMBEDDING, NORM, HEAD)
 )
-# TensorRT-LLM's name of a layer's attention, which the scales of its cache stand behind.
+# TensorRT-LLM's name of a layer's attention; the names of its cache scales begin with it.
 ATTENTION = 'attention'
-# Of each layer, behind the beginning that layer_prefix gives. TensorRT-LLM calls the gate's
-# projection fc, and what it multiplies gate.
+# Weights of each layer; layer_prefix gives the beginning of their names. TensorRT-LLM calls the
+# gate projection fc, and the up projection gate.
 LAYER = {
     'input_norm': Names(('input_layernorm',), 'input_layernorm'),
     'qkv': Names(('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'), f'{ATTENTION}.qkv'),
@@ -179,7 +181,7 @@ LAYER = {
     'up': Names(('mlp.up_proj',), 'mlp.gate'),
     'down': Names(('mlp.down_proj',), 'mlp.proj'),
 }
-# Buffers of old releases, which hold nothing that the configuration does not say.
+# Buffers of old releases; the configuration already determines their content.
 _BUFFER = 'rotary_emb.inv_freq'
 
 
@@ -189,18 +191,18 @@ def layer_prefix(index: int) -> Names:
 
 
 def layer_of(name: str) -> int | None:
-    """Give the layer that a tensor in transformers' layout belongs to; None if to none."""
+    """Give the number of the layer that a tensor of transformers belongs to; None if to none."""
     start, _, rest = name.partition('model.layers.')
     return int(rest.partition('.')[0]) if rest and not start else None
 
 
 def is_buffer(name: str) -> bool:
-    """Tell whether a tensor in transformers' layout is one that nobody needs."""
+    """Tell whether a tensor of transformers is a buffer that nobody needs."""
     return name.endswith(_BUFFER)
 
 
 def layer_rows(llm: LlamaConfig) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Give the shape of each weight of a layer: by key of LAYER, one for each of its names."""
+    """Give the shapes of a layer's weights by key of LAYER: one shape for each name."""
     hidden, inner = llm.hidden_size, llm.intermediate_size
     return {
         'input_norm': ((hidden,),),
@@ -214,7 +216,7 @@ def layer_rows(llm: LlamaConfig) -> dict[str, tuple[tuple[int, ...], ...]]:
 
 
 def hugging_face_shapes(llm: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """Give the shape of each tensor in transformers' layout; of tied embeddings, no head."""
+    """Give the shape of each tensor in transformers; tied embeddings have no head."""
     shapes: dict[str, tuple[int, ...]] = {
         EMBEDDING_WEIGHT: (llm.vocab_size, llm.hidden_size),
         NORM_WEIGHT: (llm.hidden_size,),
@@ -230,10 +232,10 @@ def hugging_face_shapes(llm: LlamaConfig) -> dict[str, tuple[int, ...]]:
 
 
 def trtllm_names(layers: int) -> dict[str, list[str]]:
-    """Give each tensor of a plain TensorRT-LLM checkpoint, and what in the other layout it is.
+    """Map the tensors of an unquantised TensorRT-LLM checkpoint to those of transformers.
 
     Returns:
-        Names of a TensorRT-LLM checkpoint to those in transformers' layout that make them up.
+        Names in transformers by name in the TensorRT-LLM checkpoint, which joins their tensors.
     """
     names = {
         f'{one.trtllm}.weight': [f'{one.hugging_face[0]}.weight']

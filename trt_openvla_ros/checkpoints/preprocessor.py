@@ -1,4 +1,4 @@
-"""preprocessor_config.json: how an image becomes the pixel values of each vision tower.
+"""preprocessor_config.json: the steps from an image to the pixel values of each vision tower.
 
 Source: PrismaticImageProcessor of openvla/openvla.
 """
@@ -13,19 +13,19 @@ import numpy as np
 
 from trt_openvla_ros.errors import ConfigError
 
-# Pillow's numbers, which the file has in tvf_resize_params.
+# Pillow's numbers, which tvf_resize_params of the file uses.
 _INTERPOLATION = {'nearest': 0, 'lanczos': 1, 'bilinear': 2, 'bicubic': 3, 'box': 4, 'hamming': 5}
-Norm = tuple[tuple[float, ...], tuple[float, ...]]  # mean, standard deviation; of R, G, B
+Norm = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of R, G, B
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an image becomes one of the tower's size.
+    """Resizing and cropping of an image to the size of a tower.
 
     Attributes:
         size: Exact (height, width), or the length of the shorter side [px].
         crop: (height, width) of the middle part that is kept [px].
-        interpolation: Pillow's number of it.
+        interpolation: Pillow's number of the interpolation.
     """
 
     size: tuple[int, int] | int
@@ -48,8 +48,8 @@ def read_preprocessor(
     """Read preprocessor_config.json.
 
     Returns:
-        The towers' branches in channel order, and the colour that pads the image to a square;
-        None if nothing pads it.
+        The towers' branches in channel order, and the colour that pads the image to a square, or
+        None if the image is not padded.
 
     Raises:
         ConfigError: A key is missing or unusable.
@@ -61,15 +61,15 @@ def read_preprocessor(
 
 
 def write_preprocessor(side: int, norms: Sequence[Norm], letterbox: bool) -> dict[str, Any]:
-    """Make preprocessor_config.json of towers that see squares of that side [px].
+    """Make preprocessor_config.json of towers that see square images.
 
     Args:
         side: Side of the towers' images [px].
         norms: Mean and standard deviation of each tower.
-        letterbox: Pad images to a square instead of stretching them.
+        letterbox: Whether images are padded to a square instead of stretched.
     """
     size = [side, side]
-    # A square behind a letterbox needs only the length of one side.
+    # The letterbox makes a square, so one side is enough.
     target = side if letterbox else size
     resize = {'antialias': True, 'interpolation': 3, 'max_size': None, 'size': target}
     grey = [int(255 * value) for value in norms[0][0]]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
-STATISTICS = 'dataset_statistics.json'  # of a fine-tune
+STATISTICS = 'dataset_statistics.json'  # only fine-tuned checkpoints have it
 GENERATION = 'generation_config.json'
 
 _HUB_FILES = ['*.json', '*.safetensors', 'tokenizer.model']
@@ -43,7 +43,7 @@ class Shard:
 
     Attributes:
         path: The file.
-        prefix: What the names in it lack at their beginning.
+        prefix: Beginning of the tensor names that the file leaves out.
     """
 
     path: Path
@@ -56,10 +56,9 @@ class Checkpoint:
 
     Attributes:
         path: The directory.
-        config: config.json as it is.
-        preprocessor: preprocessor_config.json as it is.
-        artifact: The manifest, if the pipeline wrote the directory. Whether it is an artifact is
-            decided here, when it is opened.
+        config: Content of config.json.
+        preprocessor: Content of preprocessor_config.json.
+        artifact: Manifest of the artifact; None if the pipeline did not write the directory.
     """
 
     path: Path
@@ -73,7 +72,7 @@ class Checkpoint:
 
         Raises:
             ConfigError: There is no such checkpoint, or it is not of the OpenVLA family.
-            ArtifactError: It is an artifact whose manifest cannot be read.
+            ArtifactError: The manifest of an artifact cannot be read.
         """
         path = Path(source).expanduser()
         if not path.is_dir():
@@ -82,7 +81,7 @@ class Checkpoint:
 
     @classmethod
     def open_parts(cls, path: Path) -> Checkpoint:
-        """Open what the stage save_backbone wrote, before it has become part of an artifact.
+        """Open the files of the stage save_backbone before they become part of an artifact.
 
         Raises:
             ConfigError: A file is missing.
@@ -101,7 +100,7 @@ class Checkpoint:
 
     @property
     def llm_backbone_id(self) -> str:
-        """For example 'llama2-7b-pure'. The default is the reference's: the v01 model."""
+        """Name of the language model, e.g. 'llama2-7b-pure'; the reference's default is v01's."""
         return self.config.get('llm_backbone_id', 'vicuna-v15-7b')
 
     @property
@@ -111,9 +110,10 @@ class Checkpoint:
 
     @cached_property
     def image_tokens(self) -> int:
-        """How many embeddings an image has: patches of the first tower; the others have as many.
+        """Number of embeddings of an image: the patches of each tower.
 
-        It follows from the shape of one weight: nothing is loaded.
+        All towers have equally many. The number follows from the shape of one weight, so no tensor
+        is loaded.
         """
         patch = self._shape(TOWER_PREFIXES[0] + PATCHES)[-1]
         return (self.towers[0].image_size // patch) ** 2
@@ -123,14 +123,14 @@ class Checkpoint:
         """The language model's shape.
 
         Raises:
-            ConfigError: The architecture is not one of Llama's.
+            ConfigError: The architecture is no Llama that we support.
         """
         text = self.config.get('text_config') or {}
         return read_text_config(text, self.config.get('llm_max_length', 2048), self.path / CONFIG)
 
     @property
     def architecture(self) -> str:
-        """What transformers calls the language model: 'llama' or 'mistral'."""
+        """Model type of the language model in transformers: 'llama' or 'mistral'."""
         return (self.config.get('text_config') or {}).get('model_type', 'llama')
 
     @property
@@ -140,12 +140,12 @@ class Checkpoint:
 
     @property
     def padding_rows(self) -> int:
-        """Rows behind the vocabulary, as config.json means them."""
+        """Rows that config.json adds behind the vocabulary, for padding."""
         return self.config.get('pad_to_multiple_of', 64)
 
     @cached_property
     def norm_stats(self) -> dict[str, dict]:
-        """Statistics by unnorm_key as they are stored; dataset_statistics.json wins."""
+        """Stored statistics by unnorm_key; dataset_statistics.json wins over config.json."""
         own = self.path / STATISTICS
         stats = _read_json(own) if own.is_file() else self.config.get('norm_stats')
         if not stats:
@@ -157,7 +157,7 @@ class Checkpoint:
 
     @cached_property
     def statistics(self) -> dict[str, ActionStatistics]:
-        """Statistics by unnorm_key; those that cannot be used are left out, and logged."""
+        """Usable statistics by unnorm_key; a warning names each unusable entry."""
         read = {key: self._usable(key) for key in self.norm_stats}
         return {key: one for key, one in read.items() if one is not None}
 
@@ -177,16 +177,16 @@ class Checkpoint:
         stored = self.norm_stats
         key = unnorm_key or (next(iter(stored)) if len(stored) == 1 else None)
         if key in stored and key not in self.statistics:
-            read_statistics(stored[key], key)  # says what is wrong with them
+            read_statistics(stored[key], key)  # raises, and names the fault
         return find_statistics(self.statistics, key, self.path)
 
     def tensors(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name without prefix, tensor on the CPU) for each stored tensor under prefix.
 
-        One shard is mapped at a time, so that no more than one tensor needs memory twice.
+        It maps one shard at a time, so that at most one tensor is in memory twice.
 
         Raises:
-            ConfigError: There are no weights, only pickled ones, or a file cannot be read.
+            ConfigError: A file with weights is missing, pickled or unreadable.
         """
         for shard in self.shards:
             with _opened(shard.path, 'pt') as file:
@@ -197,7 +197,7 @@ class Checkpoint:
 
     @property
     def files(self) -> dict[str, Path]:
-        """All files that its policy reads, by their path inside: weights, and those beside them.
+        """All files that a policy reads, by their path inside the directory.
 
         Raises:
             ConfigError: A file with weights is missing.
@@ -221,7 +221,7 @@ class Checkpoint:
         """Files with tensors.
 
         Raises:
-            ConfigError: One is missing.
+            ConfigError: A file is missing.
         """
         if self.artifact is None:
             shards = [Shard(file) for file in list_shards(self.path)]
@@ -234,7 +234,7 @@ class Checkpoint:
             raise ConfigError(
                 f'{self.path} lacks {", ".join(missing)}; weights are read from safetensors only '
                 '(pickled .bin and .pt files are refused, because loading them runs code); '
-                'convert those, or download it again'
+                'convert such files, or download the checkpoint again'
             )
         return shards
 
@@ -248,7 +248,7 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise ConfigError(
-            f'{path} cannot be read: {error}; after a clone, `git lfs pull` brings it'
+            f'{path} cannot be read: {error}; if it comes from a clone, run `git lfs pull`'
         ) from error
 
 
@@ -266,6 +266,6 @@ def _download(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=_HUB_FILES))
     except Exception as error:
         raise ConfigError(
-            f'checkpoint {source!r} is no directory here, and downloading it failed: {error} '
-            '(or download it elsewhere, and set checkpoint to its directory)'
+            f'checkpoint {source!r} is no directory here, and downloading it failed: {error}; '
+            'download it elsewhere, and set checkpoint to its directory'
         ) from error

@@ -1,7 +1,7 @@
-"""Safetensors files read and written piece by piece, so that no model has to fit into memory.
+"""Safetensors files, read and written piece by piece: a model need not fit into memory.
 
-Format: 8 bytes with the length of a JSON header, little-endian; the header, which gives for each
-tensor its dtype, shape and place; the tensors' bytes.
+Format: 8 bytes with the length of the header, little-endian; the header, which is JSON and gives
+dtype, shape and place of each tensor; the bytes of the tensors.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 WEIGHTS, INDEX = 'model.safetensors', 'model.safetensors.index.json'
-# Names of dtypes that weights are computed with, in the header and in torch.
+# Dtypes that we compute with: name in the header -> name in torch.
 DTYPES = {'BF16': 'bfloat16', 'F16': 'float16', 'F32': 'float32'}
-# Bytes of one element, by the name in the header.
+# Bytes of one element, by the name of the dtype in the header.
 _ITEM = {
     **{'F64': 8, 'F32': 4, 'F16': 2, 'BF16': 2, 'F8_E4M3': 1, 'F8_E5M2': 1},
     **{'I64': 8, 'I32': 4, 'I16': 2, 'I8': 1, 'U8': 1, 'BOOL': 1},
 }
 _CHUNK = 1 << 24
-_MOST_HEADER = 100_000_000  # as the format's own library allows
+_MOST_HEADER = 100_000_000  # [byte]; the limit of the format's own library
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor to be written, or that is stored.
+    """One tensor, stored or to be written.
 
     Attributes:
-        dtype: Name in the header, such as 'BF16'.
-        shape: In elements.
-        read: Gives its bytes, row by row as in memory, in parts of any length.
+        dtype: Name of the dtype in the header, such as 'BF16'.
+        shape: Shape in elements.
+        read: Function that gives the bytes, row by row as in memory, in parts of any length.
     """
 
     dtype: str
@@ -48,12 +48,12 @@ class Piece:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size of the tensor [byte]."""
         return prod(self.shape) * _ITEM[self.dtype]
 
 
 def stored_tensors(path: Path) -> dict[str, Piece]:
-    """List the tensors of a file, by name, without reading them.
+    """List the tensors of a file by name, without reading their bytes.
 
     Raises:
         ConfigError: The file is missing, cut off, or of another format.
@@ -86,7 +86,7 @@ def stored_tensors(path: Path) -> dict[str, Piece]:
             )
         if entry['dtype'] not in _ITEM:
             raise ConfigError(
-                f'{path}: {name} is of the unknown dtype {entry["dtype"]}; store it in another'
+                f'{path}: {name} has the unknown dtype {entry["dtype"]}; store it in another'
             )
         piece = Piece(entry['dtype'], tuple(entry['shape']), _range(path, begin, end - first))
         if piece.size != end - first:
@@ -104,7 +104,7 @@ def write_tensors(path: Path, pieces: Mapping[str, Piece], bar: tqdm) -> None:
     Args:
         path: The file; it is overwritten.
         pieces: Tensors by name.
-        bar: Advances by the bytes written.
+        bar: Progress bar, which advances by the bytes written.
     """
     header: dict[str, object] = {'__metadata__': {'format': 'pt'}}
     at = 0
@@ -116,7 +116,7 @@ def write_tensors(path: Path, pieces: Mapping[str, Piece], bar: tqdm) -> None:
         }
         at += piece.size
     text = json.dumps(header, separators=(',', ':')).encode()
-    text += b' ' * (-len(text) % 8)  # tensors begin at a multiple of 8, as readers like it
+    text += b' ' * (-len(text) % 8)  # aligns the tensors to 8 bytes, which readers prefer
     with path.open('wb') as file:
         file.write(struct.pack('<Q', len(text)))
         file.write(text)
@@ -131,7 +131,7 @@ def write_tensors(path: Path, pieces: Mapping[str, Piece], bar: tqdm) -> None:
 
 
 def list_shards(directory: Path) -> list[Path]:
-    """Name the files that a checkpoint's weights are in.
+    """Name the files that hold a checkpoint's weights.
 
     Raises:
         ConfigError: The index cannot be read.
@@ -159,7 +159,7 @@ def write_shards(directory: Path, shards: Sequence[Mapping[str, Piece]], bar: tq
 
 
 def progress(pieces: Mapping[str, Piece], text: str) -> tqdm:
-    """A progress bar in bytes, for writing these tensors."""
+    """Make a progress bar in bytes for writing these tensors."""
     from tqdm import tqdm
 
     total = sum(piece.size for piece in pieces.values())
@@ -167,7 +167,7 @@ def progress(pieces: Mapping[str, Piece], text: str) -> tqdm:
 
 
 def joined(pieces: list[Piece]) -> Piece:
-    """Put tensors below each other along their first dimension: their bytes, one by one."""
+    """Concatenate tensors along their first dimension."""
     first = pieces[0]
     rows = sum(piece.shape[0] for piece in pieces)
 

@@ -1,4 +1,4 @@
-"""The tokenizer's files, which are Llama's: read by a tokenizer, and copied."""
+"""The Llama tokenizer of a checkpoint, and copies of its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trt_openvla_ros.errors import ConfigError
 FAST, SENTENCEPIECE, CONFIG = 'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json'
 SPECIAL, ADDED = 'special_tokens_map.json', 'added_tokens.json'
 TOKENIZER_FILES = (FAST, SENTENCEPIECE, CONFIG, SPECIAL, ADDED)
-# Of CONFIG. Without them, transformers 5 leaves <s> out if there is only tokenizer.model.
+# Keys of CONFIG. Without them, transformers 5 leaves <s> out if there is only tokenizer.model.
 LLAMA = {
     'tokenizer_class': 'LlamaTokenizer',
     'add_bos_token': True,
@@ -21,16 +21,17 @@ LLAMA = {
 
 
 class Tokenizer:
-    """The checkpoint's Llama tokenizer, by `tokenizers` or `sentencepiece`.
+    """The Llama tokenizer of a checkpoint, read with `tokenizers` or `sentencepiece`.
 
     Attributes:
         vocab_size: Size of the text vocabulary, without added tokens and padding rows.
         bos_id, eos_id, empty_piece_id: Ids of <s>, </s> and the lone space piece.
-        piece_id: Gives the id of a piece; None if there is no such piece.
+        special: Texts of the special tokens.
+        piece_id: Function that gives the id of a piece; None if there is no such piece.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Read tokenizer.json of a directory, or tokenizer.model if there is none."""
+        """Read tokenizer.json of a directory, or tokenizer.model if there is no tokenizer.json."""
         if (directory / FAST).is_file():
             self._load_fast(directory / FAST)
         elif (directory / SENTENCEPIECE).is_file():
@@ -67,7 +68,7 @@ class Tokenizer:
         self.vocab_size = model.vocab_size()
         self.special = ('<unk>', '<s>', '</s>', '<PAD>')
         self._encode = model.encode
-        # Ids past the vocabulary are padding rows; they have no text.
+        # Ids behind the vocabulary stand for padding rows; they have no text.
         self._decode = lambda ids: model.decode([i for i in ids if i < self.vocab_size])
         self.piece_id = {model.id_to_piece(i): i for i in range(self.vocab_size)}.get
 
@@ -87,7 +88,7 @@ class Tokenizer:
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copy the tokenizer, without what would make transformers run the checkpoint's own code."""
+    """Copy the tokenizer, without the keys that make transformers run the checkpoint's code."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
@@ -96,6 +97,7 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
     config.pop('auto_map', None)
     config.pop('processor_class', None)
     if not (directory / SENTENCEPIECE).is_file():
-        # It makes transformers build the fast tokenizer from that file, and tokenizer.json has it.
+        # This key makes transformers build the fast tokenizer from tokenizer.model; tokenizer.json
+        # already holds it.
         config.pop('add_prefix_space', None)
     write_json(path, {**LLAMA, **config})

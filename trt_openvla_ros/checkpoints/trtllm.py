@@ -1,7 +1,7 @@
 """A TensorRT-LLM checkpoint on disk: config.json, and the names in rank0.safetensors.
 
-Format: docs/source/legacy/architecture/checkpoint.md of NVIDIA/TensorRT-LLM. It is what the stage
-quantize writes, trtllm-build compiles, and the torch engine reads.
+The stage quantize writes such a checkpoint, trtllm-build compiles it, and the torch engine reads
+it. Format: docs/source/legacy/architecture/checkpoint.md of NVIDIA/TensorRT-LLM.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.checkpoints.llama import ARCHITECTURES, LlamaConfig
 from trt_openvla_ros.errors import ConfigError
 
-# quantization.quant_algo -> what the pipeline calls it.
+# quantization.quant_algo -> name of the format in the pipeline.
 FORMATS = {None: 'bf16', 'FP8': 'fp8', 'W4A16_AWQ': 'int4_awq', 'W8A8_SQ_PER_CHANNEL': 'int8_sq'}
 _ALGORITHMS = {name: algorithm for algorithm, name in FORMATS.items()}
 FORMAT_NAMES = tuple(FORMATS.values())
 _CACHES = (None, 'FP8')
-# quantization of a checkpoint in bf16.
+# The key quantization of a checkpoint in bf16.
 UNQUANTISED: dict[str, Any] = {'quant_algo': None, 'kv_cache_quant_algo': None}
 
 CONFIG, WEIGHTS = 'config.json', 'rank0.safetensors'
-ENGINE = 'rank0.engine'  # beside another config.json, in the directory of a built engine
-# Behind a module's name: the weight that a stored 1.0 stands for, the same of its input, and the
-# factors of the input that the weight was divided by (AWQ, SmoothQuant).
+ENGINE = 'rank0.engine'  # in a built engine's directory, beside its own config.json
+# Tensors of a module, named behind it: the weight, the weight that a stored 1.0 stands for, the
+# input that a 1.0 stands for, and factors of the input that divided the weight (AWQ, SmoothQuant).
 WEIGHT = 'weight'
 WEIGHT_SCALE, INPUT_SCALE = 'weights_scaling_factor', 'activation_scaling_factor'
 SMOOTHING = 'prequant_scaling_factor'
-# Behind an attention's name: scales of its cache, for keys and values together or each, and the
-# reciprocal of the first.
+# Scales of an attention's cache, named behind it: for keys and values together, for keys, for
+# values, and the reciprocal of the first.
 CACHE_SCALE, KEY_SCALE, VALUE_SCALE = (f'{kind}_cache_scaling_factor' for kind in ('kv', 'k', 'v'))
 CACHE_SCALE_INVERSE = 'kv_cache_rcp_scaling_factor'
 
-# What a Llama of this format may vary and none of ours does; absent means the value here.
+# Values that this format may change, but none of our models does. An absent key has this value.
 _FIXED: dict[str, Any] = {
     'hidden_act': 'silu',
     'position_embedding_type': 'rope_gpt_neox',
@@ -49,7 +49,7 @@ _FIXED: dict[str, Any] = {
     'qk_layernorm': False,
     'residual_mlp': False,
 }
-# Fields in which two configurations of one model may differ: by padding, or a limit of the policy.
+# Fields that may differ between two configurations of one model, by padding or the policy's limit.
 _MAY_DIFFER = ('vocab_size', 'max_positions', 'tie_word_embeddings')
 
 
@@ -59,13 +59,13 @@ class TrtllmCheckpoint:
 
     Attributes:
         path: The directory.
-        llm: The language model's shape. Embedding and head may have more rows than its
-            vocabulary: padding.
+        llm: The language model's shape. Embedding and head may have more rows than the
+            vocabulary, for padding.
         rows: Rows of the stored embedding.
-        format: 'bf16', 'fp8', 'int4_awq' or 'int8_sq'.
-        dtype: Precision of the rest, which is not quantised: 'bfloat16', 'float16' or 'float32'.
-        fp8_cache: Keys and values are cached in FP8.
-        group_size: Inputs that share one scale of int4_awq.
+        format: Format of the weights: 'bf16', 'fp8', 'int4_awq' or 'int8_sq'.
+        dtype: Precision of all that is not quantised: 'bfloat16', 'float16' or 'float32'.
+        fp8_cache: Whether keys and values are cached in FP8.
+        group_size: Number of inputs that share one scale of int4_awq.
         excluded: Patterns of modules that are not quantised.
     """
 
@@ -84,18 +84,18 @@ class TrtllmCheckpoint:
 
         Args:
             path: The directory.
-            expected: The model that it must be of. Its vocabulary and context win, which
-                padding and the policy's limit may make smaller than what is stored here.
+            expected: Shape of the model that was quantised. Its vocabulary and context win. They
+                may be smaller than those stored here, by padding and by the policy's limit.
 
         Raises:
-            ConfigError: It is missing, unreadable, or of something else than such a Llama.
+            ConfigError: The file is missing, unreadable, or describes no such Llama.
         """
         path = Path(path)
         file = path / CONFIG
         config = read_object(
             file,
-            'the directory is no TensorRT-LLM checkpoint (the stage quantize of the pipeline '
-            'writes one)',
+            'the directory is no TensorRT-LLM checkpoint, which the stage quantize of the '
+            'pipeline writes',
             'quantise again',
         )
         _check_kind(config, file)
@@ -127,7 +127,7 @@ class TrtllmCheckpoint:
 
     @property
     def weights_path(self) -> Path:
-        """The file with all tensors."""
+        """Path of the file with all tensors."""
         return self.path / WEIGHTS
 
     def is_quantised(self, module: str) -> bool:
@@ -175,8 +175,8 @@ def config_differences(
 def _check_kind(config: Mapping[str, Any], file: Path) -> None:
     if 'pretrained_config' in config:
         raise ConfigError(
-            f'{file} is of a built engine (version {config.get("version")!r}), not of a '
-            'checkpoint; give the directory that it was built from'
+            f'{file} describes a built engine (version {config.get("version")!r}), not a '
+            'checkpoint; give the directory that the engine was built from'
         )
     architecture = config.get('architecture')
     supported = tuple(ARCHITECTURES.values())
@@ -194,7 +194,7 @@ def _check_kind(config: Mapping[str, Any], file: Path) -> None:
             'parallelism 1'
         )
     if (config.get('moe') or {}).get('num_experts'):
-        raise ConfigError(f'{file} is of a mixture of experts, which is not supported')
+        raise ConfigError(f'{file} describes a mixture of experts, which is not supported')
 
 
 def _llama(config: Mapping[str, Any], file: Path) -> LlamaConfig:
@@ -215,7 +215,7 @@ def _llama(config: Mapping[str, Any], file: Path) -> LlamaConfig:
         )
     except KeyError as error:
         raise ConfigError(
-            f'{file} lacks {error}; it was written by another release, quantise again'
+            f'{file} lacks {error}; it was written by another release: quantise again'
         ) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f'{file}: a size is no number ({error}); quantise again') from error
@@ -248,7 +248,7 @@ def write_trtllm_config(
     quantization: dict[str, Any],
     producer: dict[str, str],
 ) -> dict[str, Any]:
-    """Write config.json of a checkpoint for one GPU.
+    """Make config.json of a checkpoint for one GPU.
 
     Args:
         llm: The model's shape.
@@ -261,7 +261,7 @@ def write_trtllm_config(
         'producer': producer,
         'architecture': ARCHITECTURES[kind],
         'dtype': dtype,
-        # modelopt writes float16, in which near-equal logits of a bfloat16 model tie.
+        # modelopt writes float16, which makes nearly equal logits of a bfloat16 model equal.
         'logits_dtype': 'float32',
         'vocab_size': llm.vocab_size,
         'hidden_size': llm.hidden_size,

@@ -27,20 +27,27 @@ VISION_BACKBONES: dict[str, tuple[int, tuple[tuple[str, str | None], ...]]] = {
     'dinosiglip-vit-so-384px': (384, ((_DINO, None), (_SIGLIP_384, None))),
 }
 
-# Beginnings of the tensors' names: all towers, each of them in channel order, the projector.
+# Beginnings of tensor names: of all towers, of each tower in channel order, of the projector.
 TOWERS = 'vision_backbone.'
 TOWER_PREFIXES = (f'{TOWERS}featurizer.', f'{TOWERS}fused_featurizer.')
 PROJECTOR = 'projector.'
-# Of each tower: [D, 3, P, P], where P is the side of a patch in pixels.
+# Name of a tower's weight [D, 3, P, P]; P is the side of a patch in pixels.
 PATCHES = 'patch_embed.proj.weight'
-# LayerScale in the release, and in timm. The release renames it, because transformers rewrites
-# names with gamma in them.
+# Names of LayerScale in the release and in timm. The release renames it, because transformers
+# rewrites names that contain gamma.
 _RELEASED_SCALE, _TIMM_SCALE = 'scale_factor', 'gamma'
 
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """One vision tower: the timm id, image size in pixels, and arguments of create_model."""
+    """One vision tower.
+
+    Attributes:
+        timm_id: Name of the model in timm.
+        image_size: Side of the square image [px].
+        act_layer: Activation that replaces the model's own; None keeps it.
+        kwargs: Further arguments of timm.create_model.
+    """
 
     timm_id: str
     image_size: int
@@ -49,7 +56,7 @@ class TowerConfig:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of timm.create_model behind the id: the sizes and the activation."""
+        """Arguments of timm.create_model behind the id: sizes, activation and kwargs."""
         act = {'act_layer': self.act_layer} if self.act_layer else {}
         return {'num_classes': 0, 'img_size': self.image_size, **self.kwargs, **act}
 
@@ -58,8 +65,8 @@ def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig,
     """Read the towers of config.json in channel order; its explicit lists win over the id.
 
     Args:
-        config: config.json.
-        source: Its path, for messages.
+        config: Content of config.json.
+        source: Path of config.json, for messages.
 
     Raises:
         ConfigError: The backbone is unknown, or the lists disagree.

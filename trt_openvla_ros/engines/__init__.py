@@ -1,1 +1,1 @@
-"""Backends: a folder for each. Only it imports its backend, and only when it is asked for."""
+"""Engines: one folder for each backend. A backend is imported only when an engine needs it."""

@@ -17,20 +17,20 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is generated.
+    """The rules for generating an answer.
 
     Attributes:
-        max_new_tokens: Most tokens of the answer; it has fewer if the context ends before.
-        eos_id: Generation ends after this id, which is part of the answer.
+        max_new_tokens: Most tokens of the answer; the end of the context may allow fewer.
+        eos_id: Id that ends the answer, and is part of it.
         actions: Smallest and one past the largest action id; None generates freely and does
             not end with an action.
-        action_dim: Generation ends after this many action ids.
-        action_first: The first id already belongs to the action.
-        action_begins: Tells from the ids so far whether an action id now begins the action; not
-            asked if action_first.
-        constrain: Restrict ids to the action range once the action began.
-        on_ids: Called with all ids so far, after each of them or after a few, in the caller's
-            thread; None if nobody listens.
+        action_dim: Number of action ids after which the answer ends.
+        action_first: Whether the first id already belongs to the action.
+        action_begins: Function that tells from the ids so far whether an action id now begins the
+            action; not called if action_first.
+        constrain: Whether ids are restricted to the action range once the action has begun.
+        on_ids: Function that gets all ids so far, after each new id or after a few, in the
+            caller's thread; None if nobody listens.
     """
 
     max_new_tokens: int
@@ -45,11 +45,11 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long requests get, so that an engine built for less is refused before it is loaded.
+    """The lengths of requests, so that an engine built for less is refused before it is loaded.
 
     Attributes:
-        prompt: Tokens of the shortest prompt, without the image.
-        answer: Tokens of the longest answer.
+        prompt: Number of tokens of the shortest prompt, without the image.
+        answer: Number of tokens of the longest answer.
     """
 
     prompt: int
@@ -61,9 +61,9 @@ class Generation:
     """An answer of a language engine.
 
     Attributes:
-        ids: Token ids, and the end of sequence if the model wrote it.
-        out_of_range: Action ids whose unconstrained argmax was outside the action range.
-        prefill_time, decode_time: [s].
+        ids: Token ids, with the end of sequence if the model wrote it.
+        out_of_range: Number of action ids whose unconstrained argmax was outside the action range.
+        prefill_time, decode_time: Time until the first id, and from there to the last [s].
     """
 
     ids: list[int]
@@ -73,14 +73,14 @@ class Generation:
 
 
 class VisionEngine(Protocol):
-    """Pixel values to image embeddings.
+    """The protocol of a vision engine, which maps pixel values to image embeddings.
 
-    An engine that was built for one machine also has `check(checkpoint, device, lengths)`, a
-    static method that raises ConfigError if it does not fit. It is called before anything is
+    An engine that was built for one machine also has `check(checkpoint, device, lengths)`. This
+    static method raises ConfigError if the engine does not fit. It is called before anything is
     loaded. An engine with threads of its own also has `close()`, which ends them.
 
     Attributes:
-        device, dtype: Device and precision; their str() are torch's names.
+        device, dtype: Device and precision; str() gives torch's names.
     """
 
     device: Any
@@ -91,10 +91,12 @@ class VisionEngine(Protocol):
 
 
 class LanguageEngine(Protocol):
-    """Prompt and image embeddings to token ids, greedily; `check` and `close` as above.
+    """The protocol of a language engine, which continues a prompt with an image greedily.
+
+    It may have `check` and `close`, as a vision engine.
 
     Attributes:
-        dtype: Precision of all that is not quantised; its str() is torch's name.
+        dtype: Precision of all that is not quantised; str() gives torch's name.
     """
 
     dtype: Any
@@ -129,11 +131,11 @@ class Engines:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Turn an engine's own errors into ours: out of memory, a lost GPU, a kernel that failed."""
+    """Turn a backend's errors into ours: no memory left, a failed kernel, a GPU that is gone."""
     try:
         yield
     except RuntimeError as error:
         raise BrokenEngineError(
-            f'an engine failed: {error}; load the policy again, and start its process again if '
-            'that does not help (after some errors CUDA answers no more)'
+            f'an engine failed: {error}; load the policy again. If that does not help, start its '
+            'process again (after some errors CUDA answers no more)'
         ) from error

@@ -11,15 +11,17 @@ from trt_openvla_ros.errors import ConfigError, EngineError
 
 
 def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype]:
-    """Choose the GPU if there is one; bfloat16 on GPUs and float32 on CPUs by default.
+    """Choose a device and a dtype.
+
+    The default is the GPU if there is one, with bfloat16 on GPUs and float32 on CPUs.
 
     Args:
-        device: A torch device such as 'cpu' or 'cuda:0'; None or '' chooses.
-        dtype: A torch dtype name; None or '' chooses.
+        device: Torch device such as 'cpu' or 'cuda:0'; None or '' takes the default.
+        dtype: Name of a torch dtype; None or '' takes the default.
 
     Raises:
-        ConfigError: The device or dtype is no known name.
-        EngineError: The device is not there.
+        ConfigError: The name of the device or dtype is unknown.
+        EngineError: This machine has no such device.
     """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -29,7 +31,7 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
         raise ConfigError(f"device {device!r} cannot be used; use 'cpu', 'cuda' or 'cuda:N'")
     gpus = torch.cuda.device_count()
     if chosen.type == 'cuda' and (chosen.index or 0) >= gpus:
-        raise EngineError(f'device {device!r} asked for, but torch sees {gpus} GPUs; use cpu')
+        raise EngineError(f'device is {device!r}, but torch sees {gpus} GPUs; set device to cpu')
     name = dtype or ('bfloat16' if chosen.type == 'cuda' else 'float32')
     if name not in DTYPES:
         raise ConfigError(f'unknown dtype {dtype!r}; known: {", ".join(DTYPES)}')
@@ -37,7 +39,10 @@ def resolve_placement(device: str | None, dtype: str | None) -> tuple[torch.devi
 
 
 def current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one of this thread, for libraries that ask for none; skip a CPU."""
+    """Make a GPU the current one of this thread, for libraries that take no device argument.
+
+    It does nothing for a CPU.
+    """
     return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""How far an answer is: in its words, in its action, or at its end; the same for all engines."""
+"""The progress of an answer through its reasoning and its action, for all engines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from trt_openvla_ros.engines.base import Decoding
 
 
 class Progress:
-    """Follows an answer token by token.
+    """The progress of one answer, token by token.
 
     Attributes:
         ids: Token ids so far.
-        finished: The answer is complete.
+        finished: Whether the answer is complete.
     """
 
     def __init__(self, decoding: Decoding) -> None:
@@ -22,13 +22,13 @@ class Progress:
 
     @property
     def in_action(self) -> bool:
-        """Whether the next id belongs to the action, whatever it is."""
+        """Whether the next id belongs to the action, whichever id it is."""
         d = self._decoding
         return d.actions is not None and bool(self._action_count or d.action_first)
 
     @property
     def constrained(self) -> bool:
-        """Whether the next id may only be an action id."""
+        """Whether the next id must be an action id."""
         return self.in_action and self._decoding.constrain
 
     def is_action(self, token: int) -> bool:

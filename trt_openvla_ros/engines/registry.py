@@ -1,4 +1,4 @@
-"""Engines by name, and the one place that loads them."""
+"""The engines by name, and the functions that load them."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ def open_engines(
     device: str | None = None,
     dtype: str | None = None,
 ) -> Engines:
-    """Load the engines of a checkpoint, after each has checked that it can.
+    """Load the engines of a checkpoint, after each has checked that it fits.
 
     Args:
-        checkpoint: Their model.
-        lengths: How long requests get.
+        checkpoint: Checkpoint of the model.
+        lengths: Lengths of the requests.
         language: Name of the language engine.
-        vision: Name of the vision engine; None or '' is the one of the language engine's name or,
-            for tensorrt_llm, tensorrt if the artifact has a vision engine, and else torch.
-        device: A torch device; None or '' chooses.
-        dtype: A torch dtype name; None or '' chooses.
+        vision: Name of the vision engine. None or '' takes the language engine's name if a vision
+            engine has it. Otherwise (tensorrt_llm) it takes tensorrt if the artifact has a vision
+            engine, and torch if not.
+        device: Torch device; None or '' takes the GPU if there is one.
+        dtype: Name of a torch dtype; None or '' takes the default of the device.
 
     Raises:
         ConfigError: A name is unknown, or the checkpoint does not fit an engine.
@@ -69,11 +70,11 @@ def load_engines(
     lengths: Lengths,
     place: tuple[torch.device, torch.dtype],
 ) -> list[Any]:
-    """Load engines, after each has checked that it can.
+    """Load engines, after each has checked that it fits.
 
     Args:
-        parts: The class of each, as 'module:name', and the checkpoint that it is loaded from.
-        lengths: How long requests get.
+        parts: Class of each engine, as 'module:name', and the checkpoint to load it from.
+        lengths: Lengths of the requests.
         place: Device and dtype.
 
     Raises:

@@ -1,9 +1,8 @@
-"""Compare a checkpoint with itself, quantised: does it act the same, and succeed as often?
+"""Compare the actions and the success of a checkpoint with those of its quantised formats.
 
-Each format takes the checkpoint through the pipeline's stages save_backbone and quantize. Then the
-torch engine runs what TensorRT-LLM would be built from. Frames are of scenes that neither
-training, calibration nor verify uses. Scenes in closed loop are those of `evaluate`, the same for
-each format.
+For each format, the pipeline's stages save_backbone and quantize make an artifact. The torch
+engine runs its TensorRT-LLM checkpoint. Frames come from scenes that neither training, calibration
+nor verify uses. Scenes in closed loop are those of `evaluate`, the same for each format.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Original:
 
 
 def quantise(checkpoint: Checkpoint, name: str, artifact: Path, args: argparse.Namespace) -> None:
-    """Write an artifact in that format; save_backbone runs for the first format only."""
+    """Write an artifact in the format `name`; save_backbone runs for the first format only."""
     settings = {
         'stages': '[save_backbone, quantize]',
         'device': args.device,
@@ -73,18 +72,18 @@ class Subject:
     """A checkpoint or an artifact that the torch engine runs."""
 
     def __init__(self, name: str, path: Path, dtype: str, args: argparse.Namespace) -> None:
-        """Read what is known of it; dtype is of what is not quantised."""
+        """Read the specification; dtype is the precision of the weights that are not quantised."""
         self._name, self._device, self._dtype = name, args.device, dtype
         self._spec = ModelSpec.read(
             Checkpoint.open(path), args.unnorm_key, max_new_tokens=args.max_new_tokens
         )
 
     def answers(self, frames: Sequence[Frame]) -> list[Answer]:
-        """Ask it about frames."""
+        """Answer frames."""
         return answers(self._spec, self._engines(), frames, self._name)
 
     def attempts(self, asked: Sequence[tuple[int, str]]) -> list[Attempt]:
-        """Let it act in scenes."""
+        """Act in scenes, given as seeds and instructions."""
         policy = Policy(self._spec, self._engines())
         try:
             return attempts(policy, asked, f'{self._name}, closed loop')
@@ -97,10 +96,10 @@ class Subject:
 
 
 def agreement(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, Any]:
-    """Add to what verify measures: in how many frames every dimension has the same bin."""
+    """Measure as verify does, and add the shares of frames and of dimensions with equal bins."""
     pairs = [(w.action, f.action) for w, f in zip(wanted, found, strict=True)]
     both = [(w, f) for w, f in pairs if w is not None and f is not None]
-    # Actions are functions of bins, so that equal bins are equal numbers.
+    # An action is a function of its bins, so equal bins give equal numbers.
     same = np.array([w == f for w, f in both])
     of = max(sum(w is not None for w, _ in pairs), 1)
     return {
@@ -123,7 +122,7 @@ def measure(
 
 
 def line(name: str, measured: dict[str, Any]) -> str:
-    """Write a result for people."""
+    """Write a result as a line of text."""
     text = (
         f'{name:10}same action in {measured["same_action"]:6.1%} of {measured["frames"]} frames, '
         f'same bin in {measured["same_bin"]:6.1%}, logits off by {measured["logits_error"]:.2g}'
@@ -141,7 +140,8 @@ def compare_formats(args: argparse.Namespace) -> None:
     """Measure the original and each format, print a line for each, and write the JSON.
 
     Raises:
-        PolicyError: The checkpoint itself cannot be used. A format that cannot is a result.
+        PolicyError: The checkpoint itself cannot be used. If a format cannot be used, that is a
+            result.
     """
     checkpoint = Checkpoint.open(args.checkpoint or shipped_model('tiny_openvla'))
     args.unnorm_key = args.unnorm_key or next(iter(checkpoint.norm_stats))
@@ -175,29 +175,42 @@ def compare_formats(args: argparse.Namespace) -> None:
                 continue
             result['formats'][name] = measured
             print(line(name, measured), flush=True)
-            if args.json:  # after each, because together they take long
+            if args.json:  # after each format, because all of them together take long
                 libraries = ('torch', 'transformers', 'modelopt', 'mujoco', 'numpy')
                 write_json(args.json, result, libraries)
 
 
 def main() -> None:
-    """Run; exits with 1 and a sentence if the checkpoint cannot be used."""
+    """Run the comparison; exit with 1 and a message if the checkpoint cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--checkpoint', help='the default is tiny_openvla')
     parser.add_argument('--formats', nargs='+', default=FORMAT_NAMES, choices=FORMAT_NAMES)
-    parser.add_argument('--frames', type=int, default=64, help='frames to compare on')
-    parser.add_argument('--scenes', type=int, default=0, help='scenes to act in; not on a robot')
-    parser.add_argument('--calibration', type=int, default=64, help='frames to calibrate on')
-    parser.add_argument('--folder', default='', help='images to calibrate on; else simulated')
+    parser.add_argument('--frames', type=int, default=64, help='number of frames to compare on')
     parser.add_argument(
-        '--compare-folder', default='', help='images to compare on; else simulated'
+        '--scenes', type=int, default=0, help='number of simulated scenes to act in'
     )
-    parser.add_argument('--unnorm-key', help='statistics; the default is the first')
+    parser.add_argument(
+        '--calibration', type=int, default=64, help='number of frames to calibrate on'
+    )
+    parser.add_argument(
+        '--folder', default='', help='images to calibrate on; the default is simulated frames'
+    )
+    parser.add_argument(
+        '--compare-folder',
+        default='',
+        help='images to compare on; the default is simulated frames',
+    )
+    parser.add_argument(
+        '--unnorm-key', help='data set of the statistics; the default is the first'
+    )
     parser.add_argument('--max-new-tokens', type=int, default=MAX_NEW_TOKENS)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--original-dtype', default='float32', choices=DTYPES)
     parser.add_argument(
-        '--dtype', default='bfloat16', choices=DTYPES, help='of the formats, as an engine computes'
+        '--dtype',
+        default='bfloat16',
+        choices=DTYPES,
+        help='precision in which the quantised formats compute',
     )
     parser.add_argument('--json', type=Path, help='write the result here')
     try:

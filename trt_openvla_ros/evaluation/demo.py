@@ -1,6 +1,6 @@
-"""Tell the robot in the simulation what to do, watch it, and draw what was seen.
+"""Give the simulated robot instructions, watch it, and draw each step.
 
-The simulation and the policy node run as processes of their own, as on a robot; here is only what
+The simulation and the policy node run as processes of their own, as on a robot; this program only
 asks and watches.
 """
 
@@ -22,21 +22,21 @@ from trt_openvla_ros.policy.reasoning import parse_fields
 from trt_openvla_ros.sim.goals import COLOURS, parse
 from trt_openvla_ros.sim.world import World
 
-# Scenes and wishes that tiny_openvla manages, one of each kind; `make evaluate` tells how often
-# it does.
+# Scenes and instructions in which tiny_openvla succeeds, one of each kind; `make evaluate`
+# measures how often it does.
 EPISODES = [
     (1_000_009, 'reach the green sphere'),
     (1_000_010, 'push the blue can forward'),
     (1_000_017, 'pick up the blue cube'),
 ]
-_VIEW = 448  # [px] of the camera's view in the picture
-_TEXT = 420  # [px] beside it
-_ARROW = 2.0  # times the displacement, so that it shows
+_VIEW = 448  # [px] side of the camera's view in the picture
+_TEXT = 420  # [px] width of the text beside the view
+_ARROW = 2.0  # length of the arrow in displacements; more than 1 makes small ones visible
 _SHOWN = ('PLAN', 'SUBTASK REASONING', 'SUBTASK', 'MOVE REASONING', 'MOVE')
 
 
 def draw(step: Step, episode: Episode, world: World, title: str) -> Image.Image:
-    """Draw the camera's view with boxes and the action's arrow, and beside it what was thought."""
+    """Draw the camera's view with boxes and the action's arrow, and the reasoning beside it."""
     action = np.array(step.action.action)
     fields = parse_fields(step.action.reasoning)
     picture = Image.new('RGB', (_VIEW + _TEXT, _VIEW), 'white')
@@ -87,13 +87,13 @@ def _arrow(pen: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray) -> None
 
 
 def main() -> None:
-    """Run; exits with 1 unless every episode succeeded."""
+    """Run the episodes; exit with 1 unless every one succeeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--checkpoint', type=Path, help='the default is tiny_openvla')
     parser.add_argument(
         '--instruction',
-        help='one wish of your own instead, such as '
-        "'push the red ball left'; --seed chooses the scene",
+        help="an instruction of your own, such as 'push the red ball left'; --seed chooses the "
+        'scene',
     )
     parser.add_argument('--seed', type=int, default=EPISODES[0][0])
     parser.add_argument('--out', type=Path, default=Path('demo.gif'))

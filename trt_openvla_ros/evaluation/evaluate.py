@@ -1,7 +1,7 @@
-"""Measure how often the small checkpoints do what they are told, over the ROS topics.
+"""Measure how often the small checkpoints follow an instruction, over the ROS topics.
 
-Each policy gets the same scenes, from seeds that training never saw, one kind of goal after the
-other. Then it is told, in each scene, to move to another object.
+Each policy gets the same scenes, from seeds that training never saw; the kind of goal alternates.
+Then it gets, in each scene, the instruction to move to another object.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def loop_of(policy: str) -> Iterator[ClosedLoop]:
 
 
 def swaps(asked: list[tuple[int, str]]) -> list[tuple[int, Goal]]:
-    """For each scene draw another object than the one that was asked for, to move to."""
+    """Draw, for each scene, an object to move to that is not the one asked for."""
     world, drawn = World(), []
     for seed, text in asked:
         world.reset(seed)
@@ -59,7 +59,7 @@ def swaps(asked: list[tuple[int, str]]) -> list[tuple[int, Goal]]:
 
 
 def went_to(episode: Episode, world: World) -> str:
-    """Name the object that the hand was last at, or nearest to; world is there to be reset."""
+    """Name the object nearest to the hand at the end; world is reset to the episode's scene."""
     world.reset(episode.seed)
     return min(
         world.things, key=lambda thing: np.linalg.norm(thing.position[:2] - episode.end[:2])
@@ -67,7 +67,7 @@ def went_to(episode: Episode, world: World) -> str:
 
 
 def reasoning_facts(episodes: list[Episode]) -> dict[str, Any]:
-    """Count the steps whose reasoning parses, names the object, and says what is done."""
+    """Give the shares of steps whose reasoning parses, names the object, and fits the action."""
     counts = {'parses': 0, 'names_the_object': 0, 'move_agrees': 0}
     steps = 0
     for episode in episodes:
@@ -82,7 +82,7 @@ def reasoning_facts(episodes: list[Episode]) -> dict[str, Any]:
 
 
 def measure(policy: str, episodes: int) -> dict[str, Any]:
-    """Run one of POLICIES and count."""
+    """Run the episodes of one of POLICIES, and compute its rates of success."""
     with loop_of(policy) as loop:
         asked = tasks(episodes)
         done = [loop.episode(seed, text) for seed, text in tqdm(asked, desc=policy)]
@@ -127,7 +127,7 @@ def print_table(results: dict[str, dict]) -> None:
 
 
 def plot(results: dict[str, dict], path: Path) -> None:
-    """Draw the table as bars with 95 % Wilson intervals."""
+    """Draw the rates as bars with 95 % Wilson intervals."""
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
@@ -151,7 +151,7 @@ def plot(results: dict[str, dict], path: Path) -> None:
 
 
 def wilson(rates: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the 95 % confidence interval of rates [n] in [0, 1] of so many trials each."""
+    """Give the 95 % confidence interval of rates [n] in [0, 1], each from counts [n] trials."""
     z = 1.96
     centre = rates + z**2 / (2 * counts)
     spread = z * np.sqrt(rates * (1 - rates) / counts + z**2 / (4 * counts**2))
@@ -162,10 +162,14 @@ def wilson(rates: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def main() -> None:
-    """Run and write."""
+    """Evaluate every policy; write evaluate.json and evaluate.png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--episodes', type=int, default=100, help='seeds for each policy')
-    parser.add_argument('--out', type=Path, default='build', help='for evaluate.json, .png')
+    parser.add_argument(
+        '--episodes', type=int, default=100, help='number of scenes for each policy'
+    )
+    parser.add_argument(
+        '--out', type=Path, default='build', help='directory for evaluate.json and evaluate.png'
+    )
     args = parser.parse_args()
     if args.episodes < 1:
         parser.error(f'--episodes {args.episodes}: at least 1 is needed')

@@ -1,4 +1,4 @@
-"""The small checkpoints that come with the package."""
+"""The places of the small checkpoints that come with the package."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _MODELS = Path('models')
 def shipped_model(name: str) -> Path:
     """Find a checkpoint that comes with the package, such as 'tiny_openvla'.
 
-    An installation by colcon has them in its share directory, and a checkout in models/; pip
-    installs none.
+    An installation by colcon has the checkpoints in its share directory, and a checkout has them
+    in models/. pip installs none.
 
     Raises:
-        ConfigError: It is in neither of the two.
+        ConfigError: The checkpoint is in neither of the two.
     """
     for place in (_share(), Path()):
         if place is not None and (place / _MODELS / name).is_dir():
             return place / _MODELS / name
     raise ConfigError(
         f'{_MODELS / name} is neither installed nor in the current directory; '
-        'give a checkpoint by --checkpoint DIRECTORY'
+        'give a checkpoint with --checkpoint DIRECTORY'
     )
 
 

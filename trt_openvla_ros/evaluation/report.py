@@ -15,25 +15,25 @@ import numpy as np
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Give p50 and p95 of [T] seconds, in ms."""
+    """Give the 50th and 95th percentile of times [T] in s; the results are in ms."""
     p50, p95 = 1e3 * np.percentile(seconds, (50, 95))
     return {'p50_ms': round(float(p50), 2), 'p95_ms': round(float(p95), 2)}
 
 
 def print_latencies(rows: dict[str, tuple[dict[str, float], str]]) -> None:
-    """Print a table of name: (percentiles, what it is)."""
+    """Print a table of latencies; rows has the percentiles and the meaning of each name."""
     print(f'{"":10}{"p50 [ms]":>10}{"p95 [ms]":>10}')
     for name, (values, meaning) in rows.items():
         print(f'{name:10}{values["p50_ms"]:10.1f}{values["p95_ms"]:10.1f}  {meaning}')
 
 
 def write_json(path: Path, result: dict[str, Any], libraries: Sequence[str]) -> None:
-    """Write a result with the machine, versions and command that it came from.
+    """Write a result with the machine, versions and command that produced it.
 
     Args:
-        path: Its directory is made if it is not there.
-        result: Plain values.
-        libraries: Names of the modules whose versions count.
+        path: File to write; its directory is made if there is none.
+        result: Values in JSON types.
+        libraries: Names of the modules whose versions are written.
     """
     context = {
         'command': [Path(sys.argv[0]).name, *sys.argv[1:]],

@@ -1,4 +1,4 @@
-"""Scenes that training never saw, what to ask in them, and attempts at them without ROS."""
+"""Scenes that training never saw, instructions for them, and attempts at them without ROS."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from trt_openvla_ros.training.demonstrations import FIRST_TEST_SEED
 
 @dataclass(frozen=True)
 class Attempt:
-    """One scene, asked once.
+    """One attempt at an instruction in a scene.
 
     Attributes:
-        steps: Actions until it was reached, at most MAX_STEPS.
-        stuck: The model's answer was no action; the same image would give the same again.
+        seed: Seed of the scene.
+        instruction: Instruction of the attempt.
+        reached: Whether the goal was reached.
+        steps: Number of actions until the goal was reached, at most MAX_STEPS.
+        stuck: Whether the attempt ended because the model gave no action; the same image would
+            give the same answer again.
     """
 
     seed: int
@@ -33,7 +37,7 @@ class Attempt:
 
 
 def tasks(count: int) -> list[tuple[int, str]]:
-    """Draw a goal for each seed, one kind after the other."""
+    """Draw an instruction for each seed, with alternating kinds of goals."""
     world, drawn = World(), []
     for index in range(count):
         seed = FIRST_TEST_SEED + index
@@ -48,9 +52,9 @@ def attempts(policy: BasePolicy, asked: Sequence[tuple[int, str]], text: str) ->
     """Let a policy act in each scene: image, action, image, as over the topics in lock-step.
 
     Args:
-        policy: Asked with the image and the instruction, and with nothing else.
-        asked: Seeds and instructions, as tasks gives them.
-        text: For the progress bar.
+        policy: Policy, which gets only the image and the instruction.
+        asked: Seeds and instructions from `tasks`.
+        text: Text of the progress bar.
     """
     world = World()
     try:
@@ -74,7 +78,7 @@ def _attempt(policy: BasePolicy, world: World, seed: int, instruction: str) -> A
 
 
 def success(found: Sequence[Attempt]) -> dict[str, Any]:
-    """Sum up: rate in all, by kind, and every attempt."""
+    """Summarise attempts: the overall rate of success, the rate of each kind, every attempt."""
     kinds = {kind: [a for a in found if parse(a.instruction).kind == kind] for kind in KINDS}
     return {
         'rate': _rate(found),
@@ -89,13 +93,14 @@ def difference(wanted: Sequence[Attempt], found: Sequence[Attempt]) -> dict[str,
     """Compare two policies on the same scenes.
 
     Returns:
-        points: Success of found less that of wanted, in percent of the scenes. low, high: The
-        95 % interval of points, from the scenes in which the two differ. lost, won: The number
-        of those scenes.
+        points: Success of found minus that of wanted, in percent of the scenes.
+        low, high: 95 % interval of points, from the scenes in which the two differ.
+        lost: Number of scenes in which only wanted succeeded.
+        won: Number of scenes in which only found succeeded.
     """
     pairs = [(w.reached, f.reached) for w, f in zip(wanted, found, strict=True)]
     count, lost, won = len(pairs), pairs.count((True, False)), pairs.count((False, True))
-    # Agresti and Min (2005): with half a scene added to each of the four outcomes, so that two
+    # Agresti and Min (2005): half a scene is added to each of the four outcomes, so that two
     # policies that never differed are not taken for equal.
     total, less, more = count + 2, lost + 0.5, won + 0.5
     middle = (more - less) / total

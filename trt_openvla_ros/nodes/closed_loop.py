@@ -1,4 +1,4 @@
-"""The simulation and a policy as two processes, and a client that watches their topics."""
+"""The simulation and a policy node in two processes, and a client that watches their topics."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from trt_openvla_ros.sim.world import MAX_STEPS
 from trt_openvla_ros.srv import Reset
 
 _PACKAGE = 'trt_openvla_ros'
-_LOADING = 120.0  # [s] until the first action, and until every answer of a service
-_THINKING = 15.0  # [s] until each further action; there is none if the model wrote none
+_LOADING = 120.0  # [s] longest wait for the first action, and for every answer of a service
+_THINKING = 15.0  # [s] longest wait for a further action; none comes if the model wrote none
 
 
 @dataclass(frozen=True)
 class Step:
-    """An action, the image [H, W, 3] uint8 RGB that it answers, and where the hand was [3] m."""
+    """An action, the image [H, W, 3] uint8 RGB that it answers, and the hand's place [3] m."""
 
     action: VlaAction
     image: np.ndarray
@@ -46,11 +46,13 @@ class Episode:
     """One attempt, as it was seen.
 
     Attributes:
-        instruction, kind: What was asked.
-        reached: Whether it was done within MAX_STEPS actions, none of which took too long.
-        actions: How many there were.
-        steps: Those whose image was received; any sensor data may be lost.
-        end: Position [3] m of the hand in the end.
+        seed: Seed of the scene.
+        instruction, kind: Instruction, and kind of its goal.
+        reached: Whether the goal was reached within MAX_STEPS actions, none of which took too
+            long.
+        actions: Number of actions.
+        steps: Actions whose image was received; sensor data may be lost.
+        end: Position [3] m of the hand at the end.
     """
 
     seed: int
@@ -63,14 +65,14 @@ class Episode:
 
 
 class ClosedLoop:
-    """Runs episodes in a simulation that is already there, and watches.
+    """A client that runs and watches episodes in a running simulation.
 
     Attributes:
-        node: The client's.
+        node: Node of the client.
     """
 
     def __init__(self, processes: list[subprocess.Popen]) -> None:
-        """Connect; while it waits, it asks the processes whether they live."""
+        """Connect; every later wait fails if one of the processes has ended."""
         self.node = rclpy.create_node('closed_loop')
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -94,11 +96,11 @@ class ClosedLoop:
         self._hands[_stamp(message)] = np.array([place.x, place.y, place.z])
 
     def episode(self, seed: int, instruction: str = '') -> Episode:
-        """Reset to the scene of a seed, ask, and watch until it is done or MAX_STEPS are over.
+        """Reset to the scene of a seed, and watch until success or MAX_STEPS actions.
 
         Raises:
             RuntimeError: The simulation refused, or a process ended.
-            TimeoutError: No service or no action came at all.
+            TimeoutError: A service did not answer, or not even a first action came.
         """
         begin = self.node.get_clock().now().nanoseconds
         answer = self._call(self._reset, Reset.Request(seed=seed, instruction=instruction))
@@ -118,7 +120,7 @@ class ClosedLoop:
             self._has_acted = True
             for action in self._actions:
                 stamp = _stamp(action)
-                # One may still come for what was shown, or asked, before.
+                # An action for an earlier image or instruction may still arrive.
                 if stamp > begin and action.instruction == episode.instruction:
                     episode.actions += 1
                     if stamp in self._images and stamp in self._hands:
@@ -148,7 +150,7 @@ class ClosedLoop:
                 raise TimeoutError(f'no {what} within {patience:.0f} s')
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the client's node."""
         self._executor.shutdown()
         self.node.destroy_node()
 
@@ -158,9 +160,10 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
     """Start the simulation in lock-step and the policy node; stop both at the end.
 
     Args:
-        checkpoint: For the policy node. None starts no node, and somebody else must act.
+        checkpoint: Checkpoint for the policy node; if None, no policy node starts and the caller
+            must act.
     """
-    # A domain of its own, so that nothing else on the network is moved.
+    # Use a separate domain, so that the actions move nothing else on the network.
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     quiet = ['--ros-args', '--log-level', 'warn']
     executables = Path(get_package_prefix(_PACKAGE)) / 'lib' / _PACKAGE

@@ -1,4 +1,4 @@
-"""Random actions over the topics of a policy: what a policy that learned something must beat."""
+"""Random actions over the topics of a policy: the baseline that a trained policy must beat."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trt_openvla_ros.msg import VlaAction
 
 
 class RandomActor:
-    """Answers every image with an action drawn from the range of a data set's statistics."""
+    """An actor that answers every image with a random action, in the range of the statistics."""
 
     def __init__(self, node: Node, statistics: ActionStatistics) -> None:
-        """Act from here on, for as long as the node lives."""
+        """Start to act, for as long as the node lives."""
         self._statistics = statistics
         self._rng = np.random.default_rng(0)
         self._instruction = ''

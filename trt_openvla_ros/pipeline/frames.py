@@ -32,15 +32,16 @@ class FrameSettings:
     )
     frames: int = setting(32, 'Number of images with instructions.', low=1, high=4096)
     bag: str = setting(
-        '', 'Recording by `ros2 bag record` (sqlite3 or mcap) to take instead of a folder.'
+        '', 'Recording by `ros2 bag record` (sqlite3 or mcap) to use instead of a folder.'
     )
     image_topic: str = setting(
-        '/camera/image_raw', 'Images in the bag: sensor_msgs/msg/Image or CompressedImage.'
+        '/camera/image_raw',
+        'Topic of the images in the bag (sensor_msgs/msg/Image or CompressedImage).',
     )
     instruction_topic: str = setting(
         '/instruction',
-        'Instructions in the bag: std_msgs/msg/String. Each counts for the images behind it, and '
-        'an empty one for none.',
+        'Topic of the instructions in the bag (std_msgs/msg/String). An instruction applies to '
+        'the images after it; images after an empty one are left out.',
     )
 
     @property

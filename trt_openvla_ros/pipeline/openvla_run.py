@@ -31,13 +31,13 @@ _log = logging.getLogger(__name__)
 class Settings:
     """The settings of openvla_run."""
 
-    image: str = setting('', 'Image file; if empty, a photograph of a coffee cup.')
+    image: str = setting('', 'Image file; if empty, the photograph of a coffee cup.')
     instruction: str = setting('pick up the coffee cup', 'Instruction to follow.')
     engine: str = setting('torch', 'Backend of the language model: torch or tensorrt_llm.')
     vision_engine: str = field_of(MODEL['vision_engine'])
     dtype: str = setting(
         '',
-        'Precision of torch; if empty, bfloat16 on a GPU and float32 on the CPU.',
+        'Precision of the torch engine; if empty, bfloat16 on a GPU and float32 on the CPU.',
         choices=('', *DTYPES),
     )
     output: str = setting('', 'File for the picture; if empty, openvla_run.png in the artifact.')

@@ -1,1 +1,1 @@
-"""The vision engine in TensorRT: built, and run."""
+"""The vision engine in TensorRT: its build and its run."""

@@ -1,4 +1,4 @@
-"""The vision engine, built by TensorRT's Python API from the ONNX graph."""
+"""The build of the vision engine from the ONNX graph, by TensorRT's Python API."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from trt_openvla_ros.errors import EngineError
 def build_vision_engine(onnx: Path, engine: Path, workspace: int) -> dict[str, Any]:
     """Build an engine for the GPU of this machine.
 
-    The network is strongly typed: precisions are those of the graph, and TensorRT chooses none.
-    (TensorRT 11 builds no other network, and 10 builds both.)
+    The network is strongly typed: the graph sets all precisions, and TensorRT chooses none.
+    (TensorRT 11 builds only such networks; 10 builds others too.)
 
     Args:
-        onnx: The graph, with external weights beside it if it has any.
-        engine: The file to write.
-        workspace: Bytes of GPU memory that a kernel may use for itself.
+        onnx: File of the graph. External weights, if it has any, must lie beside it.
+        engine: File to write.
+        workspace: GPU memory that a kernel may use as scratch space [byte].
 
     Returns:
-        Facts: the version of TensorRT, and the engine's size [byte].
+        Facts for the manifest: the version of TensorRT, and the size of the engine [byte].
 
     Raises:
         EngineError: TensorRT refuses the graph, or finds no kernels.
@@ -31,7 +31,7 @@ def build_vision_engine(onnx: Path, engine: Path, workspace: int) -> dict[str, A
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    # From the file, not from bytes: external weights are looked for beside it.
+    # Parse the file, not its bytes: the parser looks for external weights beside the file.
     if not parser.parse_from_file(str(onnx)):
         errors = '; '.join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise EngineError(f'TensorRT {trt.__version__} cannot read {onnx}: {errors}')

@@ -1,7 +1,7 @@
-"""The vision engine in TensorRT 10 and 11, which the stage build_engine of the pipeline built.
+"""The vision engine in TensorRT 10 and 11, as the stage build_engine of the pipeline built it.
 
-Its calls are those that both releases have: named tensors and execute_async_v3. TensorRT 11 has no
-bindings by index, and strongly typed networks only; the stage builds such a network for either.
+It calls only what both releases have: named tensors and execute_async_v3. TensorRT 11 has no
+bindings by index, and only strongly typed networks; the stage builds such a network for both.
 Source: python/src/infer/pyCore.cpp of NVIDIA/TensorRT.
 
 C: 3 channels per tower, S: image size, N: patches, D: width of the language model.
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class TensorrtVision:
-    """A vision engine in TensorRT, on a CUDA stream of its own.
+    """A vision engine in TensorRT, which runs on a CUDA stream of its own.
 
     Attributes:
-        device: Device that computes and that holds the embeddings.
+        device: Device that computes, and holds the embeddings.
         dtype: Type of the embeddings that the engine writes.
     """
 
@@ -40,11 +40,11 @@ class TensorrtVision:
         Args:
             checkpoint: The artifact.
             device: A GPU.
-            dtype: Precision of PyTorch's engines; this engine has its own.
+            dtype: Precision of PyTorch's engines, which is ignored: this engine has its own.
 
         Raises:
-            ConfigError: The artifact has no vision engine, or one of another model.
-            EngineError: TensorRT is not there, or cannot load the engine.
+            ConfigError: The artifact has no vision engine, or that of another model.
+            EngineError: TensorRT is not installed, or cannot load the engine.
         """
         _, path = _engine_of(checkpoint)
         trt = _import()
@@ -56,7 +56,7 @@ class TensorrtVision:
         if self._engine is None:
             raise EngineError(
                 f'TensorRT {trt.__version__} cannot load {path}; its own messages above say why. '
-                'It was built on another kind of GPU or by another TensorRT: run the stage '
+                'If it was built on another kind of GPU or by another TensorRT, run the stage '
                 'build_engine here'
             )
         side = checkpoint.towers[0].image_size
@@ -71,14 +71,14 @@ class TensorrtVision:
             self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(
-                f'TensorRT has no memory to run {path}; free some of the GPU, or set '
+                f'TensorRT has no memory to run {path}; free memory of the GPU, or set '
                 'vision_engine to torch'
             )
         self._stream = torch.cuda.Stream(device)
 
     @staticmethod
     def check(checkpoint: Checkpoint, device: torch.device, lengths: Lengths) -> None:
-        """Refuse an engine of another TensorRT or another kind of GPU before it is read.
+        """Refuse the engine of another TensorRT or another kind of GPU before it is read.
 
         Raises:
             ConfigError: There is no engine, or it does not fit.
@@ -92,7 +92,7 @@ class TensorrtVision:
         capability = capability_of(device)
         made_for = (facts.get('gpu') or {}).get('capability', capability)
         if capability is not None and made_for != capability:
-            found.append(f'built for compute capability {made_for}, and here is {capability}')
+            found.append(f'built for compute capability {made_for}, and this GPU has {capability}')
         if found:
             raise ConfigError(
                 f'engine {path} does not fit: {"; ".join(found)}; run the stage build_engine '
@@ -102,13 +102,13 @@ class TensorrtVision:
     def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
         """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device.
 
-        The engine writes them into the tensor that is given back. A language engine of the same
-        dtype takes that tensor as its prompt table. vision.onnx gives float32, so that a language
+        The engine writes the embeddings into the returned tensor. A language engine of the same
+        dtype takes that tensor as its prompt table. vision.onnx gives float32, so a language
         engine in bfloat16 or float16 casts them once.
 
         Raises:
             InputError: The pixel values have another shape.
-            BrokenEngineError: TensorRT failed; the engine has to be loaded again.
+            BrokenEngineError: TensorRT failed; the engine must be loaded again.
         """
         if pixel_values.shape != self._input[1:]:
             raise InputError(
@@ -116,7 +116,7 @@ class TensorrtVision:
             )
         with torch.cuda.stream(self._stream):
             pixels = torch.from_numpy(pixel_values[None]).to(self.device, self._reads)
-            # New each time, because the caller may keep it; the caching allocator makes it cheap.
+            # A new tensor each time: the caller may keep it, and the caching allocator is fast.
             output = torch.empty(self._output, device=self.device, dtype=self.dtype)
             done = (
                 self._context.set_input_shape(VISION_INPUT, self._input)
@@ -129,7 +129,7 @@ class TensorrtVision:
                 'TensorRT refused to run the vision engine; its own messages above say why. '
                 'Load the engine again'
             )
-        # The embeddings are read on another stream.
+        # Wait, because the embeddings are read on another stream.
         self._stream.synchronize()
         return output[0]
 
@@ -139,14 +139,14 @@ class TensorrtVision:
         wanted = {VISION_INPUT: self._input, VISION_OUTPUT: self._output}
         if shapes != wanted:
             raise ConfigError(
-                f'{path} maps {shapes}, and the model beside it {wanted}; run the stages '
+                f'{path} has tensors {shapes}, and the model beside it {wanted}; run the stages '
                 'save_backbone and build_engine again'
             )
         on_gpu = any(self._engine.get_tensor_location(name) == gpu for name in names)
         if on_gpu and self.device.type != 'cuda':
             raise ConfigError(
                 f'device is {self.device}, and {path} computes on a GPU; set device to cuda, or '
-                'vision_engine to torch'
+                'set vision_engine to torch'
             )
 
 
@@ -156,7 +156,7 @@ def _import() -> Any:
     except (ImportError, OSError) as error:
         raise EngineError(
             f'vision_engine tensorrt needs the Python package tensorrt, and importing it failed: '
-            f'{error}; its container has it (docker/compose.yaml), and torch needs none'
+            f'{error}; use its container (docker/compose.yaml), or set vision_engine to torch'
         ) from error
 
 
@@ -166,7 +166,7 @@ def _engine_of(checkpoint: Checkpoint) -> tuple[Manifest, Path]:
     if artifact is None or path is None:
         raise ConfigError(
             f'{checkpoint.path} has no vision engine; on the machine that shall run it: '
-            'ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE, or set '
+            'ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE; or set '
             'vision_engine to torch'
         )
     return artifact, path

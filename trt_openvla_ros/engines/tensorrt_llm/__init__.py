@@ -1,1 +1,1 @@
-"""The language engine in TensorRT-LLM: built, checked, run, and held to its contract file."""
+"""The language engine in TensorRT-LLM: its build, its checks, its run and the contract file."""

@@ -1,7 +1,7 @@
-"""The command line of trtllm-build, and the flags that a given trtllm-build knows.
+"""The command line of trtllm-build, for the flags that the installed trtllm-build knows.
 
-Flags: tensorrt_llm/commands/build.py and plugin/plugin.py of NVIDIA/TensorRT-LLM. Choice of their
-values: docs/source/legacy/performance/performance-tuning-guide of the same.
+Source of the flags: tensorrt_llm/commands/build.py and plugin/plugin.py of NVIDIA/TensorRT-LLM.
+Source of our values: docs/source/legacy/performance/performance-tuning-guide of the same.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import subprocess
 from trt_openvla_ros.checkpoints.trtllm import FORMAT_NAMES
 from trt_openvla_ros.errors import ConfigError, EngineError
 
-# Flag to the values that it may have; () for a flag with any value, or none.
+# Values that each flag may have; () for a flag that takes any value, or none.
 Features = Mapping[str, tuple[str, ...]]
 
-# Flags without which no engine of ours can be built.
+# Flags that every engine of ours needs.
 _NEEDED = (
     'checkpoint_dir',
     'output_dir',
@@ -35,29 +35,29 @@ _NEEDED = (
 _DIRECTORIES = ('checkpoint_dir', 'output_dir')
 _FP8_CAPABILITY = (8, 9)  # Ada; Hopper is (9, 0)
 _BLACKWELL = (10, 0)
-_TAIL = 12  # lines of output that a message repeats
+_TAIL = 12  # lines of output at the end of a message
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Build:
-    """One engine to be built; lengths in tokens.
+    """The settings of one engine to be built; lengths in tokens.
 
     Attributes:
         checkpoint: Directory of the TensorRT-LLM checkpoint.
         output: Directory for the engine.
-        format: 'bf16', 'fp8', 'int4_awq' or 'int8_sq'.
-        fp8_cache: Keys and values are cached in FP8.
+        format: Format of the weights: 'bf16', 'fp8', 'int4_awq' or 'int8_sq'.
+        fp8_cache: Whether keys and values are cached in FP8.
         capability: Compute capability of the GPU.
-        image_tokens: Image embeddings per request.
-        max_batch_size: Requests at once.
+        image_tokens: Number of image embeddings of a request.
+        max_batch_size: Most requests at once.
         max_input_len: Longest prompt, image embeddings included.
         max_seq_len: Longest prompt and answer together.
-        max_num_tokens: Tokens in one pass; at least the longest prompt.
-        multiple_profiles: More kernels to choose from, for a longer build.
-        overrides: Flags that win over the others, each 'FLAG VALUE'; the value 'default' leaves a
-            flag out.
+        max_num_tokens: Most tokens in one pass; at least the longest prompt.
+        multiple_profiles: Whether TensorRT chooses from more kernels; the build takes longer.
+        overrides: Flags that win over ours, each 'FLAG VALUE'; the value 'default' leaves a flag
+            out.
     """
 
     checkpoint: Path
@@ -79,12 +79,12 @@ def flags(build: Build, features: Features) -> list[str]:
 
     Args:
         build: The engine.
-        features: The flags of this trtllm-build; a flag that it does not know is left out if its
-            default will do.
+        features: Flags of the installed trtllm-build. If it does not know a flag of ours, and the
+            engine does not need that flag, the flag is left out.
 
     Raises:
         ConfigError: The settings contradict each other, or an override is not possible.
-        EngineError: The GPU cannot run the format, or the release lacks a flag that is needed.
+        EngineError: The GPU cannot run the format, or trtllm-build lacks a flag that we need.
     """
     _check(build)
     missing = [name for name in _NEEDED if name not in features]
@@ -116,7 +116,7 @@ def flags(build: Build, features: Features) -> list[str]:
 
 
 def passed() -> dict[str, set[str]]:
-    """Give every flag that some build passes, and the values that it passes."""
+    """Give all flags that our builds pass, with all values that they pass."""
     found: dict[str, set[str]] = {}
     for form, cache, gpu, profiles in product(
         FORMAT_NAMES, (False, True), (_FP8_CAPABILITY, _BLACKWELL), (False, True)
@@ -129,11 +129,11 @@ def passed() -> dict[str, set[str]]:
 
 
 def parse_help(text: str) -> dict[str, tuple[str, ...]]:
-    """Read the flags, and the values that each may have, from what --help prints."""
+    """Read the flags and the values of each from the output of --help."""
     features = {}
     for line in text.splitlines():
         if not re.match(r'\s{1,4}-', line):
-            continue  # describes no flag: usage, or prose that mentions another flag
+            continue  # not the line of a flag: usage, or prose that mentions a flag
         head = re.split(r'\s{2,}', line.strip(), maxsplit=1)[0]
         for name, values in re.findall(r'--([a-z][a-z0-9_]*)(?:[ =]\{([^}]*)\})?', head):
             features[name] = tuple(values.split(',')) if values else ()
@@ -142,10 +142,10 @@ def parse_help(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def read_features(executable: str) -> dict[str, tuple[str, ...]]:
-    """Ask a trtllm-build for its flags, instead of guessing them from its version.
+    """Ask trtllm-build for its flags, instead of guessing them from its version.
 
     Raises:
-        EngineError: It does not answer.
+        EngineError: It cannot be started, or prints no flags.
     """
     # argparse breaks lines at the width of a terminal.
     environment = {**os.environ, 'COLUMNS': '1000'}
@@ -160,7 +160,7 @@ def read_features(executable: str) -> dict[str, tuple[str, ...]]:
         last = (answer.stderr.strip() or answer.stdout.strip() or 'no output').splitlines()[-1]
         raise EngineError(
             f'`{executable} --help` ended with {answer.returncode}: {last}; TensorRT-LLM is not '
-            'installed as a whole here, use its container'
+            'completely installed here; use its container'
         )
     return features
 
@@ -169,12 +169,12 @@ def run_build(executable: str, arguments: Sequence[str], directory: Path) -> Non
     """Run trtllm-build; its output goes to the log.
 
     Args:
-        executable: Its path.
-        arguments: As flags() gives them.
-        directory: Working directory, in which it may leave its timing cache.
+        executable: Path of trtllm-build.
+        arguments: Arguments from flags().
+        directory: Working directory, where trtllm-build may leave its timing cache.
 
     Raises:
-        EngineError: It failed; the message ends with the end of its output.
+        EngineError: trtllm-build failed; the message ends with the last lines of its output.
     """
     command = [executable, *arguments]
     _log.info('%s', shlex.join(command))
@@ -197,7 +197,7 @@ def _check(build: Build) -> None:
     name = '.'.join(map(str, build.capability))
     if build.format == 'fp8' and build.capability < _FP8_CAPABILITY:
         raise EngineError(
-            f'fp8 needs a GPU of compute capability 8.9 (Ada) or 9.0 (Hopper) and this one has '
+            f'fp8 needs a GPU of compute capability 8.9 (Ada) or 9.0 (Hopper), and this one has '
             f'{name}; quantise to bf16 or int4_awq'
         )
     if build.format.startswith('int') and build.capability >= _BLACKWELL:
@@ -224,7 +224,7 @@ def _check(build: Build) -> None:
 
 def _wanted(build: Build) -> dict[str, str]:
     fp8 = build.format == 'fp8'
-    # These kernels for few rows exist on Ada and Hopper; TensorRT-LLM refuses them on 10.0.
+    # Kernels for few rows. Ada and Hopper have them; TensorRT-LLM refuses them from 10.0 on.
     low_latency = fp8 and build.capability < _BLACKWELL
     return {
         'checkpoint_dir': str(build.checkpoint),
@@ -234,19 +234,19 @@ def _wanted(build: Build) -> dict[str, str]:
         'max_input_len': str(build.max_input_len),
         'max_seq_len': str(build.max_seq_len),
         'max_num_tokens': str(build.max_num_tokens),
-        # A request may use this much divided by max_batch_size.
+        # A request may use this many rows divided by max_batch_size.
         'max_prompt_embedding_table_size': str(build.image_tokens * build.max_batch_size),
         'gpt_attention_plugin': 'auto',
         'remove_input_padding': 'enable',
         'context_fmha': 'enable',
         'use_paged_context_fmha': 'enable',
-        # The builder turns it off by itself unless the cache is FP8.
+        # Without an FP8 cache, the builder turns it off anyway.
         'use_fp8_context_fmha': 'enable' if fp8 and build.fp8_cache else 'disable',
-        # The guide: for bf16 the plugin, for FP8 TensorRT's own kernels or the low-latency ones.
+        # The guide advises the plugin for bf16, and TensorRT's or low-latency kernels for FP8.
         'gemm_plugin': ('disable' if low_latency else 'fp8') if fp8 else 'auto',
         'low_latency_gemm_plugin': 'fp8' if low_latency else 'disable',
         'multiple_profiles': 'enable' if build.multiple_profiles else 'disable',
-        # modelopt writes float16, which rounds the logits that decide between two tokens.
+        # modelopt writes float16, which rounds the logits and may make two of them equal.
         'logits_dtype': 'float32',
         'workers': '1',
     }

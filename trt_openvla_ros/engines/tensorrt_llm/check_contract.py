@@ -1,7 +1,8 @@
-"""check_contract: is the TensorRT-LLM that is installed the one that this package was written for?
+"""check_contract: compare the installed TensorRT-LLM with the one that this package expects.
 
-The contract file has the functions that our code calls of TensorRT-LLM and TensorRT, and the flags
-of trtllm-build. This compares them with what is installed. Run it first in the container.
+The contract file lists the functions of TensorRT-LLM and TensorRT that our code calls, and the
+flags of trtllm-build. check_contract compares them with those installed. In a new container, run
+it before anything else.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _LAST = '1.2.1 is the last stable release that has engines (docker/Dockerfile)'
 
 
 class Difference(NamedTuple):
-    """A difference between the contract and what is installed.
+    """A difference between the contract file and the installed releases.
 
     Attributes:
-        line: The difference, in words.
-        called: Our calls meet it.
+        line: Description of the difference.
+        called: Whether our calls depend on it.
     """
 
     line: str
@@ -37,7 +38,7 @@ class Difference(NamedTuple):
 
 
 def main() -> None:
-    """Print what differs; exit with 1 if our calls meet it, with 2 if nothing is installed."""
+    """Print all differences; exit with 1 if one breaks our calls, with 2 without TensorRT-LLM."""
     if {'-h', '--help'} & set(sys.argv[1:]):
         print(f'usage: check_contract\n\n{(__doc__ or "").strip()}')
         return
@@ -49,10 +50,10 @@ def main() -> None:
 
 
 def report(contract: Contract) -> int:
-    """Print what differs from the contract; give 1 if it breaks our calls, else 0.
+    """Print all differences from the contract file; give 1 if one breaks our calls, else 0.
 
     Raises:
-        EngineError: TensorRT-LLM is not installed, or cannot be imported.
+        EngineError: TensorRT-LLM is not installed, or importing it fails.
     """
     version = installed_version()
     release = contract.nearest(version)
@@ -82,7 +83,7 @@ def installed_version() -> str:
     """Import TensorRT-LLM and give its version.
 
     Raises:
-        EngineError: It is not installed, or cannot be imported.
+        EngineError: TensorRT-LLM is not installed, or importing it fails.
     """
     if find_spec('tensorrt_llm') is None:
         raise EngineError(
@@ -93,7 +94,7 @@ def installed_version() -> str:
         return str(import_module('tensorrt_llm').__version__)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise EngineError(
-            f'TensorRT-LLM is installed and cannot be imported: {error}; use its container: '
+            f'TensorRT-LLM is installed, but importing it failed: {error}; use its container: '
             f'{_CONTAINER} ros2 run trt_openvla_ros check_contract'
         ) from error
 
@@ -127,7 +128,7 @@ def runtime_differences(contract: Contract, release: str) -> Iterator[Difference
 
 
 def tensorrt_differences(contract: Contract) -> Iterator[Difference]:
-    """Compare functions of TensorRT, which tell no signatures, by their names."""
+    """Compare functions of TensorRT by name only, because they have no readable signatures."""
     try:
         version = import_module('tensorrt').__version__
     except (ImportError, OSError) as error:
@@ -142,7 +143,7 @@ def tensorrt_differences(contract: Contract) -> Iterator[Difference]:
 
 
 def flag_differences(wanted: Features, here: Features) -> Iterator[Difference]:
-    """Compare flags of trtllm-build; those that the stage build_engine passes are called."""
+    """Compare flags of trtllm-build; `called` means that the stage build_engine passes a flag."""
     used = passed()
     for name in sorted(wanted):
         if name not in here:
@@ -160,8 +161,8 @@ def flag_differences(wanted: Features, here: Features) -> Iterator[Difference]:
 
 
 def _compare(wanted: Signature, here: Signature, given: Sequence[str]) -> Iterator[Difference]:
-    """Compare two signatures; `given` are the keywords that we give, all but the first by name."""
-    # A keyword without a parameter of its own goes into **kwargs.
+    """Compare two signatures; `given` holds the keywords that our calls pass."""
+    # A keyword that names no parameter goes into **kwargs.
     met = {name if name in wanted.parameters else 'kwargs' for name in given}
     for name, parameter in wanted.parameters.items():
         found = here.parameters.get(name)
@@ -170,7 +171,7 @@ def _compare(wanted: Signature, here: Signature, given: Sequence[str]) -> Iterat
         elif found.kind is not parameter.kind:
             yield Difference(f'{name} is {found.kind.description} now', name in met)
         elif found.default != parameter.default:
-            # We give a value, or do not care about it.
+            # Our calls pass a value, or do not depend on it.
             yield Difference(
                 f'{name} is {_default(found)} by default now, and was {_default(parameter)}',
                 called=False,
@@ -193,7 +194,7 @@ def _default(parameter: Parameter) -> str:
 
 
 def _find(name: str) -> Any:
-    """Give the object of a dotted name; None if there is none."""
+    """Find the object of a dotted name; None if there is none."""
     parts = name.split('.')
     for count in range(len(parts) - 1, 0, -1):
         try:

@@ -1,7 +1,7 @@
-"""The config.json of a TensorRT-LLM engine, held against the requests that the engine will get.
+"""The check of a TensorRT-LLM engine's config.json against the requests that it will get.
 
-Nothing here needs TensorRT-LLM or a GPU. A wrong engine is refused within milliseconds, and not
-after minutes. The message lists all faults, each with the flag of trtllm-build that mends it.
+Nothing here needs TensorRT-LLM or a GPU, so a wrong engine is refused within milliseconds instead
+of minutes. The message lists all faults, each with the flag of trtllm-build to change.
 Format: Engine.save of tensorrt_llm/builder.py of NVIDIA/TensorRT-LLM.
 """
 
@@ -22,18 +22,18 @@ from trt_openvla_ros.checkpoints.trtllm import (
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.errors import ConfigError
 
-_BLOCK = 32  # tokens of a block of the cache, if config.json does not say
+_BLOCK = 32  # tokens of a block of the cache if config.json does not give them
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The model of a built engine, and the room that it has.
+    """The model of a built engine, and its limits.
 
     Attributes:
         path: The engine's directory.
         version: Version of the TensorRT-LLM that built it.
-        model: pretrained_config: config.json of the checkpoint that it was built from.
-        build: build_config: the limits.
+        model: Content of pretrained_config, which is config.json of the quantised checkpoint.
+        build: Content of build_config, which holds the limits.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class EngineConfig:
         """Read config.json.
 
         Raises:
-            ConfigError: It is missing, unreadable, or not that of an engine.
+            ConfigError: The file is missing, unreadable, or not that of an engine.
         """
         file = path / CONFIG
         config = read_object(file, '', 'build the engine again')
@@ -59,31 +59,31 @@ class EngineConfig:
         return cls(path, str(config.get('version', 'unknown')), *parts)
 
     def limit(self, name: str) -> int:
-        """Give a number of build_config; 0 if there is none."""
+        """Give a number of build_config; 0 if it is missing."""
         value = self.build.get(name)
         return value if isinstance(value, int) else 0
 
     @property
     def image_room(self) -> int:
-        """Image embeddings that a request may have: TensorRT-LLM shares the prompt table out."""
+        """Most image embeddings of a request, which gets an equal share of the prompt table."""
         return self.limit('max_prompt_embedding_table_size') // (self.limit('max_batch_size') or 1)
 
     @property
     def plugins(self) -> dict[str, Any]:
-        """plugin_config of the build."""
+        """Content of plugin_config of the build."""
         plugins = self.build.get('plugin_config')
         return plugins if isinstance(plugins, dict) else {}
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens of a cache that holds the longest request, in whole blocks and one to spare."""
+        """Size of a cache for the longest request, in tokens: whole blocks, and one to spare."""
         block = self.plugins.get('tokens_per_block') or _BLOCK
         return (-(-self.limit('max_seq_len') // block) + 1) * block
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that built an engine, or that shall run it; None for what is not known.
+    """The machine that built an engine, or that will run it; unknown values are None.
 
     Attributes:
         version: Version of TensorRT-LLM.
@@ -106,11 +106,11 @@ def check_engine(
 
     Args:
         config: Configuration of the engine.
-        checkpoint: The checkpoint that it should have been built from.
-        image_tokens: Embeddings of an image.
+        checkpoint: Checkpoint that the engine should have been built from.
+        image_tokens: Number of embeddings of an image.
         lengths: Lengths of prompts and answers.
-        built: The machine that built it.
-        here: The machine that shall run it.
+        built: Machine that built the engine.
+        here: Machine that will run the engine.
 
     Raises:
         ConfigError: The engine does not fit; the message lists all faults with their flags.
@@ -123,8 +123,8 @@ def check_engine(
     if found:
         lines = ''.join(f'\n  {line}' for line in found)
         raise ConfigError(
-            f'engine {config.path} does not fit; build it again (stage build_engine) with what '
-            f'stands behind each:{lines}'
+            f'engine {config.path} does not fit; build it again (stage build_engine), and change '
+            f'the flags behind each fault:{lines}'
         )
 
 
@@ -176,7 +176,7 @@ def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator
             'a smaller max_new_tokens of the policy'
         )
     if config.limit('max_draft_len'):
-        # Drafts want block reuse, and then virtual ids no longer tell one image from another.
+        # Drafts need block reuse, which confuses images: all have the same virtual ids.
         yield (
             f'max_draft_len is {config.limit("max_draft_len")}, for drafts, and nothing drafts: '
             'without --max_draft_len and --speculative_decoding_mode'

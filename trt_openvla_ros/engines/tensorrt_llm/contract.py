@@ -1,7 +1,7 @@
 """The contract file, trtllm_contract.json: all that our code calls of TensorRT-LLM and TensorRT.
 
-The file holds facts with their sources, by release. Tests hold our calls against it, and
-check_contract holds an installed TensorRT-LLM against it.
+The file holds facts with their sources, by release. Tests compare our calls with it, and
+check_contract compares the installed TensorRT-LLM with it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Contract:
 
     Attributes:
         releases: Releases of TensorRT-LLM, oldest first.
-        called: Functions and attributes of both that our engines use, by dotted name, and the
-            keywords that they give; nothing else in the file is used.
-        data: All that the file holds.
+        called: Keywords that our engines pass, by dotted name of the function or attribute. Our
+            engines use nothing else of TensorRT-LLM and TensorRT.
+        data: Whole content of the file.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Contract:
         }
 
     def also_accepts(self, name: str, release: str) -> frozenset[str]:
-        """Name the keywords behind a function's **kwargs that mean something to it."""
+        """Name the keywords that a function understands in its **kwargs."""
         forms = self.data['tensorrt_llm']['functions'][name]
         return frozenset(_of(release, forms).get('also_accepts', ()))
 
     def flags(self, release: str) -> dict[str, tuple[str, ...]]:
-        """Give the flags of trtllm-build and their values; () for any value, or none."""
+        """Give the values of each flag of trtllm-build; () if it takes any value, or none."""
         table = self.data['trtllm_build']
         known = {**table['common'], **table['releases'][release]['adds']}
         return {k: tuple(v) if isinstance(v, list) else () for k, v in known.items()}
@@ -69,7 +69,7 @@ def _of(release: str, forms: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _order(version: str) -> tuple[int, ...]:
-    """Order versions such as 1.2.0rc6 by their numbers; a candidate counts as its release."""
+    """Give the numbers of a version such as 1.2.0rc6; a candidate counts as its release."""
     numbers = []
     for part in version.split('.'):
         digits = part[: len(part) - len(part.lstrip('0123456789'))]
@@ -80,7 +80,7 @@ def _order(version: str) -> tuple[int, ...]:
 
 
 def _signature(parameters: list[str]) -> Signature:
-    """Read parameters as Python writes them; a default that is no literal stays its name."""
+    """Make a signature of parameters as Python writes them; a default may be a name."""
     (function,) = ast.parse(f'def f({", ".join(parameters)}): ...').body
     arguments = function.args
     positional = [(a.arg, Parameter.POSITIONAL_OR_KEYWORD) for a in arguments.args]

@@ -1,8 +1,8 @@
-"""The language engine in TensorRT-LLM, which the stage build_engine of the pipeline built.
+"""The language engine in TensorRT-LLM, as the stage build_engine of the pipeline built it.
 
-It is for releases 0.20 to 1.2.1. It takes the C++ runner if there is one, else the Python one.
-Which runner there is, and what it accepts, is found by looking at it and not from a version.
-Meaning of the calls: tensorrt_llm/runtime/model_runner_cpp.py and model_runner.py of
+It works with releases 0.20 to 1.2.1. It takes the C++ runner if there is one, else the Python
+runner. It inspects the runner to learn which arguments it accepts, and does not look at versions.
+Source of the calls: tensorrt_llm/runtime/model_runner_cpp.py and model_runner.py of
 NVIDIA/TensorRT-LLM.
 
 N: image embeddings, D: width, V: vocabulary.
@@ -41,10 +41,10 @@ _PROCESSOR = 'action'  # the runner's name of our logits processor
 
 
 class TensorrtLlm:
-    """A language engine in TensorRT-LLM: one call at a time, and a second one is an error.
+    """A language engine in TensorRT-LLM. A second call at the same time raises an error.
 
     Attributes:
-        dtype: Type of the engine's prompt table, and of all in it that is not quantised.
+        dtype: Precision of the prompt table, and of all that is not quantised.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
@@ -52,12 +52,12 @@ class TensorrtLlm:
 
         Args:
             checkpoint: The artifact.
-            device: Device that computes, and that holds the image embeddings.
-            dtype: Precision of PyTorch's engines; this engine has its own.
+            device: Device that computes, and holds the image embeddings.
+            dtype: Precision of PyTorch's engines, which is ignored: this engine has its own.
 
         Raises:
             ConfigError: The artifact has no engine.
-            EngineError: TensorRT-LLM is not there, or cannot load the engine.
+            EngineError: TensorRT-LLM is not installed, or cannot load the engine.
         """
         self._config = EngineConfig.open(_engine_of(checkpoint)[1])
         self._device, self._vocab = device, checkpoint.llm.vocab_size
@@ -73,10 +73,10 @@ class TensorrtLlm:
 
     @staticmethod
     def check(checkpoint: Checkpoint, device: torch.device, lengths: Lengths) -> None:
-        """Hold the engine's config.json against the artifact, this machine and the requests.
+        """Check that the engine fits the artifact, this machine and the requests.
 
         Raises:
-            ConfigError: There is no engine, or it does not fit; the message lists all.
+            ConfigError: There is no engine, or it does not fit; the message lists all faults.
         """
         artifact, path = _engine_of(checkpoint)
         config = EngineConfig.open(path)
@@ -98,8 +98,8 @@ class TensorrtLlm:
         Raises:
             InputError: The prompt leaves no room in the engine.
             OutputError: Logits are not finite.
-            BrokenEngineError: TensorRT-LLM failed; it has to be loaded again.
-            EngineError: It is computing already.
+            BrokenEngineError: TensorRT-LLM failed; the engine must be loaded again.
+            EngineError: The engine is computing already.
         """
         answer, request, start, end = self._run(ids, embeddings, decoding)
         known = request.first_token or end
@@ -108,10 +108,10 @@ class TensorrtLlm:
     def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token.
 
-        The logits processor sees them, so that the engine need not be built to gather logits.
+        The logits processor keeps them, so the engine need not be built to gather logits.
 
         Raises:
-            EngineError: The runner has no logits processor, or it failed.
+            EngineError: The runner did not call the logits processor, or failed.
         """
         decoding = Decoding(max_new_tokens=1, eos_id=0)
         _, request, _, _ = self._run(ids, embeddings, decoding, keep_logits=True)
@@ -120,12 +120,12 @@ class TensorrtLlm:
         return request.first_logits.cpu().numpy()
 
     def close(self) -> None:
-        """End the executor's threads now, while MPI and CUDA, which they use, are still there."""
-        # In some commits between two releases it had the second name; the Python runner has none.
+        """End the executor's threads while MPI and CUDA, which they use, still run."""
+        # Some commits between two releases call it executor; the Python runner has none.
         for name in ('session', 'executor'):
             executor = getattr(self._runner, name, None)
             if hasattr(executor, 'shutdown'):
-                # An executor that broke may not end in order; the caller goes on.
+                # A broken executor may fail to shut down; the caller must go on all the same.
                 with suppress(RuntimeError):
                     executor.shutdown()
         self._broken = 'the engine is closed; load it again'
@@ -137,10 +137,10 @@ class TensorrtLlm:
         decoding: Decoding,
         keep_logits: bool = False,
     ) -> tuple[list[int], Request, float, float]:
-        """Give the answer, its request with the logits that were seen, and its begin and end."""
+        """Give the answer, its request with the logits, and the times of its start and end [s]."""
         if self._broken:
             raise BrokenEngineError(self._broken)
-        # The runner takes any answer that comes for its own: two calls would mix theirs up.
+        # The runner takes any answer that comes: two calls would mix up their answers.
         if not self._lock.acquire(blocking=False):
             raise EngineError('the engine is computing; it takes one call at a time')
         try:
@@ -149,12 +149,12 @@ class TensorrtLlm:
             names = ('max_input_len', 'max_num_tokens', 'max_seq_len')
             limits = [self._config.limit(name) for name in names]
             room = min(decoding.max_new_tokens, limits[2] - length)
-            # A prompt is one pass: it is not taken in chunks.
+            # The runner takes a prompt in one pass, not in chunks.
             if length > min(limits[:2]) or room < 1:
                 raise InputError(
                     f'the prompt has {length} positions, and the engine takes {min(limits[:2])} '
-                    f'and an answer in {limits[2]}; shorten the instruction, or build it with a '
-                    'larger --max_input_len, --max_num_tokens and --max_seq_len'
+                    f'and {limits[2]} with the answer; shorten the instruction, or build the '
+                    'engine with a larger --max_input_len, --max_num_tokens and --max_seq_len'
                 )
             request = Request(length, self._vocab, decoding, keep_logits)
             self._steering.request = request
@@ -176,14 +176,14 @@ class TensorrtLlm:
 
         Args:
             ids: Token ids of the prompt, <s> first.
-            embeddings: [N, D] image embeddings; they are cast once if the vision engine writes
-                another dtype than the language engine's.
-            decoding: How to generate.
+            embeddings: [N, D] image embeddings; they are cast once if their dtype is not that of
+                this engine.
+            decoding: Rules for generating.
             room: Most tokens of the answer.
         """
         table = embeddings.to(self._device, self.dtype).contiguous()
         if table.is_cuda:
-            # The executor reads the table on its own stream, and waits for none of ours.
+            # The executor reads the table on its own stream, and does not wait for ours.
             torch.cuda.current_stream(table.device).synchronize()
         virtual = range(self._first_virtual, self._first_virtual + len(table))
         arguments: dict[str, Any] = {
@@ -193,7 +193,7 @@ class TensorrtLlm:
             'pad_id': decoding.eos_id,
             'num_beams': 1,
             'top_k': 1,
-            # The C++ runner takes table[task]: a table without tasks would lose all rows but one.
+            # The C++ runner takes table[task]: without the first axis it would take one row only.
             'prompt_table': table[None],
             'prompt_tasks': '0',
             'return_dict': True,
@@ -211,20 +211,20 @@ class TensorrtLlm:
         length: int,
         on_ids: Callable[[Sequence[int]], None] | None,
     ) -> list[int]:
-        # With context logits the C++ runner fails on every chunk but the first.
+        # If it gathers context logits, the C++ runner fails on every chunk but the first.
         streams = on_ids is not None and not self._runner.gather_context_logits
         answer: list[int] = []
         outputs = self._outputs(arguments, streams)
         try:
             for output in outputs:
-                # The answer stands behind the prompt, and padding behind the answer. Padding looks
-                # like an end of sequence, so that only the length tells where the answer ends.
+                # The output holds prompt, answer and padding. Padding looks like an end of
+                # sequence, so only the length tells where the answer ends.
                 written = int(output['sequence_lengths'][0, 0])
                 answer = output['output_ids'][0, 0, length:written].tolist()
                 if on_ids is not None:
                     on_ids(answer)
         finally:
-            # An answer that is not read to its end would be mixed into the next one.
+            # The rest of an unread answer would be mixed into the next one.
             for _ in outputs:
                 pass
         return answer
@@ -249,8 +249,8 @@ def _engine_of(checkpoint: Checkpoint) -> tuple[Manifest, Path]:
         command = 'build_engine' if quantised else 'pipeline'
         raise ConfigError(
             f'{checkpoint.path} has no TensorRT-LLM engine; on the machine that shall run it: '
-            f'ros2 run trt_openvla_ros {command} --ros-args --params-file FILE, and give the '
-            'artifact that it writes as checkpoint'
+            f'ros2 run trt_openvla_ros {command} --ros-args --params-file FILE, and set '
+            'checkpoint to the artifact that it writes'
         )
     return artifact, path
 
@@ -258,7 +258,7 @@ def _engine_of(checkpoint: Checkpoint) -> tuple[Manifest, Path]:
 def _complete(answer: list[int], decoding: Decoding, room: int) -> list[int]:
     """Give the answer as the torch engine would.
 
-    It ends with its action, or with the end of sequence, which the runners do not count.
+    It ends with its action or with the end of sequence. The runners leave the latter out.
     """
     progress = Progress(decoding)
     for token in answer:

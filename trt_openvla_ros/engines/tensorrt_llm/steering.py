@@ -1,4 +1,4 @@
-"""Decoding inside TensorRT-LLM: a logits processor, in the two forms that its runners call.
+"""The logits processor that steers decoding in TensorRT-LLM, in the forms that its runners call.
 
 V: vocabulary of the policy, P: vocabulary of the engine, padded.
 """
@@ -17,16 +17,16 @@ from trt_openvla_ros.errors import EngineError, OutputError
 
 
 class Request:
-    """One call of generate, and the logits that were seen of it.
+    """One call of generate, with the logits that the processor saw.
 
     Attributes:
-        error: The error in the processor; None if there was none.
-        first_logits: [V] of the first token; None if they were not asked for.
-        first_token: When the first token was known, on time.perf_counter's clock; None before.
+        error: Error that the processor raised; None if there was none.
+        first_logits: [V] float32 logits of the first token; None if nobody asked for them.
+        first_token: Time of the first token on the clock of time.perf_counter; None before.
     """
 
     def __init__(self, prompt: int, vocab: int, decoding: Decoding, keep_logits: bool) -> None:
-        """Hold the lengths of prompt and vocabulary, and how to decode."""
+        """Hold the arguments: prompt and vocab are lengths."""
         self._prompt, self._vocab, self._decoding = prompt, vocab, decoding
         self._keep_logits = keep_logits
         self._progress = Progress(decoding)
@@ -43,13 +43,13 @@ class Request:
         return self._prompt
 
     def steer(self, logits: torch.Tensor, written: Sequence[int]) -> None:
-        """Change [P] logits in place so that the next token is one that may come.
+        """Change [P] logits in place so that the next token is an allowed one.
 
-        Nothing here waits for the GPU: the largest logits stay there until the answer is complete.
+        Nothing here waits for the GPU: the largest logits stay on it until the answer is complete.
 
         Args:
             logits: Logits of the next token.
-            written: The answer so far.
+            written: Token ids of the answer so far.
         """
         if written and self.first_token is None:
             self.first_token = time.perf_counter()
@@ -64,33 +64,33 @@ class Request:
         self._tokens.append(token)
         self._in_action.append(self._progress.in_action)
         if self._progress.finished:
-            # The runners know no other way to stop.
+            # The runners cannot be stopped in another way.
             _only(known, self._decoding.eos_id, self._decoding.eos_id + 1)
         elif self._progress.constrained:
             _only(known, *self._decoding.actions)
 
     def stop(self, logits: torch.Tensor) -> None:
-        """Change [P] logits in place so that the answer, which nobody will read, ends."""
+        """Change [P] logits in place so that the answer ends; nobody will read it."""
         logits.fill_(-torch.inf)
         logits[self._decoding.eos_id] = 0
 
     def out_of_range(self, count: int) -> int:
-        """Count the action ids, of the first `count` ids, that an unconstrained argmax replaces.
+        """Count the action ids, of the first `count` ids, whose free argmax was no action id.
 
         Raises:
             OutputError: Logits were not finite.
-            EngineError: The runner never asked.
+            EngineError: The runner never called the processor.
         """
         if not self._best:
             raise EngineError(
                 'the runner never called its logits processor, so actions are not constrained; '
-                'this release of TensorRT-LLM is none that was read: run check_contract'
+                'this package does not know this release of TensorRT-LLM: run check_contract'
             )
         best = torch.stack(self._best)[:count]
         if not torch.isfinite(best).all():
             raise OutputError(
                 f'the engine gave {best.tolist()} logits; it was built from broken weights, or '
-                'its precision is too narrow'
+                'its precision is too low'
             )
         tokens = torch.stack(self._tokens)[:count].tolist()
         return sum(
@@ -100,17 +100,17 @@ class Request:
 
 
 class Steering:
-    """The processor of one runner, which runs one request at a time.
+    """The logits processor of one runner, for one request at a time.
 
-    It must not refer to the runner. The runner holds it from C++, which Python's collector does
-    not see, and neither would ever be freed.
+    It must not refer to the runner. The runner holds it in C++, where Python's collector does not
+    look, so neither would ever be freed.
 
     Attributes:
-        request: The request that runs; None between two calls.
+        request: The running request; None between two calls.
     """
 
     def __init__(self) -> None:
-        """Wait for a request."""
+        """Start without a request."""
         self.request: Request | None = None
 
     def on_executor(
@@ -125,8 +125,8 @@ class Steering:
 
         Args:
             req_id: Number of the request; there is only one.
-            logits: [1, 1, P], to be changed in place on the stream.
-            ids: Prompt and answer so far, of the one beam.
+            logits: [1, 1, P] logits, which are changed in place on the stream.
+            ids: Token ids of prompt and answer so far, for the only beam.
             stream_ptr: The executor's CUDA stream.
             client_id: The client's number of the request.
         """
@@ -140,8 +140,8 @@ class Steering:
         """Steer a request of ModelRunner, which calls this in the caller's thread.
 
         Args:
-            step: Tokens of the answer so far.
-            input_ids: [1, L] prompt and answer so far, then padding.
+            step: Number of tokens of the answer so far.
+            input_ids: [1, L] token ids of prompt and answer so far, then padding.
             scores: [1, P] logits.
 
         Returns:
@@ -159,10 +159,10 @@ class Steering:
         if request.error is None:
             try:
                 request.steer(logits, ids[request.prompt :])
-            except Exception as error:  # noqa: BLE001 - it would unwind into the executor's C++
+            except Exception as error:  # noqa: BLE001 - it must not reach the executor's C++
                 request.error = error
         if request.error is not None:
-            # If CUDA failed, this fails too, and the runner will say so.
+            # If CUDA failed, this fails too, and the runner reports it.
             with suppress(RuntimeError):
                 request.stop(logits)
 

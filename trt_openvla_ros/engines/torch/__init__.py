@@ -1,1 +1,1 @@
-"""Both engines in PyTorch: the reference that the others are verified against."""
+"""Both engines in PyTorch, which are the reference for verifying the others."""

@@ -24,13 +24,13 @@ from trt_openvla_ros.errors import InputError, OutputError
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
-# A step attends to a multiple of this many positions and masks the rest. So there are few shapes,
-# which kernels and captured graphs are made for, and a mostly empty cache is not read.
+# A step attends to a multiple of this many positions, and masks those without a token. So kernels
+# and captured graphs see few shapes, and most of the empty cache is not read.
 _WINDOW = 256
 
 
 class TorchLanguage:
-    """A language engine in PyTorch. Not safe for calls from two threads at once.
+    """A language engine in PyTorch. Two threads must not call it at the same time.
 
     Attributes:
         dtype: Precision of all that is not quantised, and of the states between layers.
@@ -42,8 +42,8 @@ class TorchLanguage:
         """Load the language model.
 
         Args:
-            source: A checkpoint; of an artifact its TensorRT-LLM checkpoint is read. Or such a
-                TensorRT-LLM checkpoint by itself.
+            source: A checkpoint, an artifact or a TensorRT-LLM checkpoint. If an artifact has a
+                TensorRT-LLM checkpoint, that is read.
             device: Device that computes.
             dtype: Precision of all that is not quantised, and of the states between layers.
 
@@ -83,7 +83,7 @@ class TorchLanguage:
         start = time.perf_counter()
         hidden = self._run_prompt(ids, embeddings, every=False)
         position = len(ids) + len(embeddings)
-        # The last token needs no position: nothing comes behind it.
+        # The last token needs no position, because no token follows it.
         limit = min(decoding.max_new_tokens, self.config.max_positions - position + 1)
         picker = _Picker(decoding, self.head)
         try:
@@ -95,7 +95,7 @@ class TorchLanguage:
                 chosen = picker.pick(hidden)
             picker.count_out_of_range()
         except OutputError:
-            # Zero times NaN is NaN: masked positions must be finite, or no later answer would be.
+            # Zero times NaN is NaN: a masked NaN in the cache would spoil all later answers.
             self.cache.zero_()
             raise
         end = time.perf_counter()
@@ -114,8 +114,8 @@ class TorchLanguage:
 
         Args:
             ids: Token ids, <s> first.
-            embeddings: [N, D], placed behind <s>.
-            every: Logits at every position, not only the last.
+            embeddings: [N, D] image embeddings, placed behind <s>.
+            every: Whether to give the logits at every position, not only at the last.
 
         Returns:
             [1 or L, V] logits in the engine's dtype.
@@ -124,7 +124,7 @@ class TorchLanguage:
 
     @torch.inference_mode()
     def step(self, token: int, position: int) -> torch.Tensor:
-        """Run one token at a position behind the cached ones; [V] logits."""
+        """Run one token at the position behind the cached ones, and give [V] logits."""
         return F.linear(self._run_token(token, position), self.head)[0]
 
     def _run_prompt(
@@ -157,14 +157,14 @@ class TorchLanguage:
         """Map [L, D] embeddings to [1 or L, D] final hidden states, normalised for the head."""
         rotation = self.rotation[:, positions]
         for index, layer in enumerate(self.layers, 1):
-            # Of the last layer only the last position is read, and costs a fraction.
+            # Only the last position of the last layer is read, which costs less.
             keep = len(hidden) if every or index < len(self.layers) else 1
             hidden = layer(hidden, positions, rotation, window, mask, keep)
         return F.rms_norm(hidden, self.norm.shape, self.norm, self.config.rms_norm_eps)
 
 
 class _Picker:
-    """Chooses token ids greedily."""
+    """The greedy choice of token ids."""
 
     def __init__(self, decoding: Decoding, head: torch.Tensor) -> None:
         self.decoding = decoding
@@ -174,10 +174,10 @@ class _Picker:
         self._constrained: list[torch.Tensor] = []
 
     def pick(self, hidden: torch.Tensor) -> int:
-        """Choose from the [1, D] final hidden state."""
+        """Choose the next id from the [1, D] final hidden state."""
         progress = self.progress
         if progress.constrained:
-            # Only the action's rows of the head; the others are counted at the end.
+            # Only the action's rows of the head; count_out_of_range reads the others at the end.
             first, end = self.decoding.actions
             token = first + int(torch.argmax(F.linear(hidden, self.head[first:end])))
             self._constrained.append(hidden)
@@ -197,7 +197,7 @@ class _Picker:
 
     def _argmax(self, hidden: torch.Tensor) -> list[int]:
         best, tokens = F.linear(hidden, self.head).max(dim=-1)
-        # max propagates NaN, so that these few numbers stand for whole vectors.
+        # max propagates NaN, so these few numbers stand for whole vectors.
         if not torch.isfinite(best).all():
             raise OutputError(
                 f'the model gave {best.tolist()} logits after {len(self.progress.ids)} tokens; '

@@ -1,9 +1,9 @@
 """Matrix products with the weights that a checkpoint stores: plain, FP8, INT4 (AWQ) and INT8.
 
-They compute what TensorRT-LLM's layers compute from the same tensors
-(tensorrt_llm/quantization/layers.py), so that quantised behaviour is seen without it. The CPU
-holds the quantised values in float32 and multiplies those, which is exact but for the order of the
-sum. GPUs that have FP8 products run them on the hardware.
+They compute the same as TensorRT-LLM's layers from the same tensors
+(tensorrt_llm/quantization/layers.py), so quantised models can be tested without TensorRT-LLM. The
+CPU holds the quantised values in float32 and multiplies those, which is exact but for the order of
+the sum. GPUs that have FP8 products run them on the hardware.
 
 M: rows of the input, I: its width, O: width of the output, G: inputs that share one scale.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 # Largest finite float8_e4m3fn.
 E4M3_MAX = 448.0
-# cuBLASLt wants the widths of FP8 matrices to be multiples of this, and such a GPU (Ada, Hopper).
+# cuBLASLt needs FP8 matrices whose widths are multiples of this, and a GPU from Ada on.
 _FP8_ALIGNMENT, _FP8_CAPABILITY = 16, (8, 9)
 
 
@@ -25,8 +25,8 @@ class Dense:
     """Product with a weight in the engine's dtype.
 
     Attributes:
-        weight: [O, I].
-        smoothing: [I] factors of the input (AWQ's pre-quantisation scale), or None.
+        weight: [O, I] weight in the engine's dtype.
+        smoothing: [I] factors of the input (AWQ's pre-quantisation scale); None for no factors.
     """
 
     def __init__(self, weight: torch.Tensor, smoothing: torch.Tensor | None = None) -> None:
@@ -39,7 +39,7 @@ class Dense:
 
 
 class Fp8:
-    """Product of FP8 (E4M3) inputs and weights, one scale for each, summed in float32."""
+    """Product of FP8 (E4M3) inputs (one scale) and weights (one scale), summed in float32."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Fp8:
         """Prepare.
 
         Args:
-            weight: [O, I] float8_e4m3fn.
-            weight_scale: [1] float32; the weight that a stored 1.0 stands for.
-            input_scale: [1] float32; the input that a 1.0 stands for.
-            dtype: Type of input and output. TensorRT-LLM casts input_scale to it before it
-                divides by it, and multiplies the product by the scale that it was cast from.
+            weight: [O, I] float8_e4m3fn weight.
+            weight_scale: [1] float32 weight that a stored 1.0 stands for.
+            input_scale: [1] float32 input that a 1.0 stands for.
+            dtype: Type of input and output. As in TensorRT-LLM, the input is divided by
+                input_scale cast to this type, and the product is multiplied by the uncast scale.
         """
         self.stored = weight
         self.weight_scale, self.input_scale = weight_scale, input_scale
@@ -92,9 +92,9 @@ class Int8:
         """Prepare.
 
         Args:
-            weight: [O, I] int8.
-            weight_scale: [O] float32.
-            input_scale: [1] float32.
+            weight: [O, I] int8 weight.
+            weight_scale: [O] float32 weights that a stored 1 stands for.
+            input_scale: [1] float32 input that a 1 stands for.
             smoothing: [I] factors of the input, in the engine's dtype.
         """
         self._weight = _held(weight)
@@ -109,7 +109,7 @@ class Int8:
 
 
 class SideBySide:
-    """Two products with the same input, one behind the other in the output."""
+    """Two products with the same input, whose outputs are joined."""
 
     def __init__(self, first: Linear, second: Linear) -> None:
         """Hold both."""
@@ -124,17 +124,17 @@ Linear: TypeAlias = Dense | Fp8 | Int8 | SideBySide
 
 
 def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Dequantise AWQ weights as the kernel does: integer times scale, both in the dtype.
+    """Dequantise AWQ weights as the kernel does: integer times scale, both cast to the dtype.
 
     Args:
-        packed: [O / 2, I] int8; the low four bits are of output 2r, the high ones of 2r + 1.
-        scale: [O, I / G] float32; TensorRT-LLM casts it to the dtype of the checkpoint.
+        packed: [O / 2, I] int8; row r holds output 2r in the low four bits, 2r + 1 in the high.
+        scale: [O, I / G] float32 scales; TensorRT-LLM casts them to the dtype of the checkpoint.
         dtype: Type of the result.
 
     Returns:
-        [O, I].
+        [O, I] weight.
     """
-    # Shifting left first makes the sign of the low half right; int8 shifts keep the sign.
+    # The shift to the left gives the low half its sign; the shift to the right keeps the sign.
     low, high = (packed << 4) >> 4, packed >> 4
     values = torch.stack([low, high], dim=1).flatten(0, 1)
     grouped = values.unflatten(1, (scale.shape[1], -1)).to(dtype)
@@ -142,19 +142,19 @@ def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -
 
 
 def to_e4m3(values: torch.Tensor, inverse_scale: torch.Tensor) -> torch.Tensor:
-    """Divide by the scale and round to E4M3, to even; larger values become the largest."""
+    """Divide by the scale and round to E4M3, halves to even; too large values saturate."""
     scaled = values.float() * inverse_scale
-    # Not every torch saturates: E4M3 has no infinity, and older ones made it NaN. NaN stays.
+    # Clamp, because some releases of torch turn too large values into NaN. NaN stays NaN.
     return scaled.clamp_(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
 
 
 def through_e4m3(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Round values as an FP8 cache of that scale [1] does; the dtype stays."""
+    """Round values as an FP8 cache with that [1] scale does; the dtype stays the same."""
     return (to_e4m3(values, scale.reciprocal()).float() * scale).to(values.dtype)
 
 
 def stack(first: Linear, second: Linear, dtype: torch.dtype) -> Linear:
-    """Join two products: into one matrix if their tensors allow it, else side by side."""
+    """Join two products into one matrix if their tensors allow it, else side by side."""
     kinds = {type(first), type(second)}
     if kinds == {Dense} and first.smoothing is None and second.smoothing is None:
         return Dense(torch.cat([first.weight, second.weight]))
@@ -162,7 +162,7 @@ def stack(first: Linear, second: Linear, dtype: torch.dtype) -> Linear:
         torch.equal(getattr(first, name), getattr(second, name))
         for name in ('weight_scale', 'input_scale')
     ):
-        # Through bytes: not every torch concatenates float8.
+        # Concatenate bytes, because some releases of torch cannot concatenate float8.
         both = torch.cat([part.stored.view(torch.uint8) for part in (first, second)])
         weight = both.view(torch.float8_e4m3fn)
         return Fp8(weight, first.weight_scale, first.input_scale, dtype)
@@ -170,8 +170,8 @@ def stack(first: Linear, second: Linear, dtype: torch.dtype) -> Linear:
 
 
 def _held(weight: torch.Tensor) -> torch.Tensor:
-    # A GPU widens a weight in passing, at almost no cost. A CPU would take longer to widen it than
-    # to multiply it, at every token.
+    # On a GPU, widening the weight at every token costs almost nothing. On a CPU it would take
+    # longer than the product.
     return weight.float() if weight.device.type == 'cpu' else weight
 
 

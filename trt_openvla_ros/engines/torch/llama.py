@@ -1,7 +1,7 @@
 """The layers of a Llama, for one sequence, with a static key-value cache.
 
-L: tokens now, T: cache length, W: attended part of it, K: key-value heads, E: head width,
-D: width.
+L: tokens of this pass, T: length of the cache, W: attended part of the cache, K: key-value heads,
+E: width of a head, D: width.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class DecoderLayer:
     """One decoder layer.
 
     Attributes:
-        keys, values: [1, K, T, E], the layer's part of the cache.
+        keys, values: [1, K, T, E] parts of the cache.
     """
 
     keys: torch.Tensor
@@ -45,15 +45,15 @@ class DecoderLayer:
         """Run the layer and cache its keys and values.
 
         Args:
-            hidden: [L, D].
-            positions: [L] int64, in the sequence and so in the cache.
+            hidden: [L, D] hidden states.
+            positions: [L] int64 positions in the sequence, and so in the cache.
             rotation: [2, L, E] cosines and sines of the positions.
-            window: W; attend to the first W positions of the cache.
-            mask: [L, W] bool, True for positions that are attended; None is causal.
-            keep: Rows of the result, counted from the end.
+            window: W, the number of positions of the cache, from the first on, that are attended.
+            mask: [L, W] bool, True for attended positions; None attends causally.
+            keep: Number of rows of the result, counted from the end.
 
         Returns:
-            [keep, D].
+            [keep, D] hidden states.
         """
         c, w = self.config, self.weights
         qkv = w.qkv(self._normalise(hidden, w.input_norm))
@@ -61,7 +61,7 @@ class DecoderLayer:
         turned, value = qkv.split([c.num_heads + c.num_kv_heads, c.num_kv_heads], dim=1)
         query, key = _rotate(turned, rotation).split([c.num_heads, c.num_kv_heads], dim=1)
         if w.cache_scale is not None:
-            # The cache holds what FP8 would give back, so nothing that reads it has to know.
+            # The cache holds values already rounded to FP8, so its readers need no scale.
             key, value = (through_e4m3(part, w.cache_scale) for part in (key, value))
         self.keys.index_copy_(2, positions, key)
         self.values.index_copy_(2, positions, value)
@@ -85,7 +85,7 @@ class DecoderLayer:
 
 
 def rotary_table(config: LlamaConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Compute the cosines and sines of all positions, [2, T, E]."""
+    """Compute the [2, T, E] cosines and sines of all positions."""
     exponent = torch.arange(0, config.head_dim, 2, device=device).float() / config.head_dim
     frequency = 1.0 / (config.rope_theta**exponent)
     angle = torch.outer(torch.arange(config.max_positions, device=device).float(), frequency)
@@ -98,7 +98,7 @@ def _rotate(states: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     half = states.shape[-1] // 2
     sine = rotation[1, :, :half]
     turned = states * rotation[0]
-    # In place: concatenating the exchanged halves costs three times as long.
+    # In place: concatenating the exchanged halves takes three times as long.
     turned[..., :half].addcmul_(states[..., half:], sine, value=-1)
     turned[..., half:].addcmul_(states[..., :half], sine)
     return turned

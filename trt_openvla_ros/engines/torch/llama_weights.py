@@ -1,4 +1,4 @@
-"""The weights of a Llama as the torch engine wants them, from a Hugging Face checkpoint.
+"""The weights of a Llama for the torch engine, read from a Hugging Face checkpoint.
 
 D: width, V: rows of the vocabulary.
 """
@@ -33,13 +33,12 @@ class LayerWeights:
     """Weights of one decoder layer.
 
     Attributes:
-        input_norm, mlp_norm: [D].
-        qkv: Product to queries, keys and values, one behind the other: one kernel, not three.
+        input_norm, mlp_norm: [D] weights of the norms.
+        qkv: Product from D to queries, keys and values together: one kernel, not three.
         out: Product from the heads to D.
-        gate_up: Product to the gate and to the values that it gates, one behind the other.
-        down: Product back to D.
-        cache_scale: [1] float32; keys and values are cached in FP8 of this scale. None caches
-            them as they are.
+        gate_up: Product from D to the gate and the gated values together.
+        down: Product from the gated values to D.
+        cache_scale: [1] float32 scale of an FP8 cache; None if keys and values are not quantised.
     """
 
     input_norm: torch.Tensor
@@ -62,27 +61,27 @@ class LlamaWeights:
 
 
 class Tensors:
-    """Tensors by name, each to be taken once: a missing, odd or remaining one is an error."""
+    """Tensors by name; one that is missing, has another form or is never taken is an error."""
 
     def __init__(self, pairs: Iterable[tuple[str, torch.Tensor]], source: str) -> None:
-        """Read them all.
+        """Hold all tensors.
 
         Args:
             pairs: Names and tensors.
-            source: Beginning of all names in messages, e.g. 'language_model.', or a file and ': '.
+            source: Text before names in messages, e.g. 'language_model.', or a file and ': '.
         """
         self._tensors = dict(pairs)
         self._source = source
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a tensor is there and not yet taken."""
+        """Tell whether there is such a tensor, not yet taken."""
         return name in self._tensors
 
     def take(self, name: str, *shape: int, dtypes: tuple[torch.dtype, ...] = ()) -> torch.Tensor:
         """Take a tensor of that shape, and of one of those dtypes if any are given.
 
         Raises:
-            ConfigError: It is missing, or of another shape or dtype.
+            ConfigError: The tensor is missing, or has another shape or dtype.
         """
         tensor = self._tensors.pop(name, None)
         if tensor is None or tuple(tensor.shape) != shape:
@@ -96,7 +95,7 @@ class Tensors:
         return tensor
 
     def drop(self, *names: str) -> None:
-        """Take those of these tensors that are there; nobody needs them."""
+        """Drop those of these tensors that exist; nobody needs them."""
         for name in names:
             self._tensors.pop(name, None)
 
@@ -104,7 +103,7 @@ class Tensors:
         """Refuse tensors that nobody took.
 
         Raises:
-            ConfigError: One is left.
+            ConfigError: A tensor is left.
         """
         for name in self._tensors:
             raise ConfigError(
@@ -134,7 +133,7 @@ def read_hugging_face(
     shapes = layer_rows(c)
 
     def take(at: str, *keys: str) -> torch.Tensor:
-        """Give the weights of some keys of LAYER, one below the other."""
+        """Take the weights of these keys of LAYER, and join their rows."""
         parts = [
             tensors.take(f'{at}{name}.weight', *shape)
             for key in keys
@@ -158,7 +157,7 @@ def read_hugging_face(
         )
     norm = tensors.take(NORM_WEIGHT, c.hidden_size)
     if c.tie_word_embeddings:
-        tensors.drop(HEAD_WEIGHT)  # stored twice
+        tensors.drop(HEAD_WEIGHT)  # the embedding again
         head = embedding
     else:
         head = tensors.take(HEAD_WEIGHT, c.vocab_size, c.hidden_size)

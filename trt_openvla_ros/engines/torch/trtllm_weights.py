@@ -1,4 +1,4 @@
-"""The weights of a TensorRT-LLM checkpoint as the torch engine computes with them.
+"""The weights of a Llama for the torch engine, read from a TensorRT-LLM checkpoint.
 
 O: outputs, I: inputs, G: inputs that share one scale.
 """
@@ -45,7 +45,7 @@ def read_trtllm(
     """Read rank0.safetensors.
 
     Args:
-        checkpoint: Its configuration.
+        checkpoint: The checkpoint.
         device: Device for the weights.
         dtype: Precision of all that is not quantised.
 
@@ -64,7 +64,7 @@ def read_trtllm(
         inputs = shapes[key][0][1]
         return _linear(tensors, checkpoint, dtype, at + LAYER[key].trtllm, outputs, inputs)
 
-    # Behind the vocabulary are rows of padding, whose logits must not win.
+    # Cut off the rows of padding behind the vocabulary, whose logits must not win.
     embedding = plain(EMBEDDING.trtllm, checkpoint.rows, c.hidden_size)
     embedding = embedding[: c.vocab_size]
     layers = []
@@ -85,7 +85,7 @@ def read_trtllm(
     stored = f'{HEAD.trtllm}.{WEIGHT}' in tensors
     head = _head(tensors, checkpoint, plain) if stored else None
     if head is None and not c.tie_word_embeddings:
-        plain(HEAD.trtllm, checkpoint.rows, c.hidden_size)  # raises that it is missing
+        plain(HEAD.trtllm, checkpoint.rows, c.hidden_size)  # raises: the tensor is missing
     tensors.close(c.num_layers)
     return LlamaWeights(embedding, layers, norm, embedding if head is None else head)
 
@@ -131,7 +131,7 @@ def _linear(
     if not checkpoint.is_quantised(module):
         return Dense(take(WEIGHT, outputs, inputs, dtypes=_FLOATS).to(dtype))
     if checkpoint.format == 'fp8':
-        # Some converters store the bytes as int8, and TensorRT-LLM reads that, too.
+        # Some converters store the bytes as int8, which TensorRT-LLM reads too.
         stored = (torch.float8_e4m3fn, torch.int8, torch.uint8)
         return Fp8(
             take(WEIGHT, outputs, inputs, dtypes=stored).view(torch.float8_e4m3fn),
@@ -163,7 +163,7 @@ def _take(tensors: Tensors, module: str, name: str, *shape: int, **kwargs: Any) 
 
 
 def _scale(take: Any, name: str, module: str) -> torch.Tensor:
-    """Take a scale [1]."""
+    """Take a [1] scale, as float32."""
     scale = take(name, 1, dtypes=_FLOATS).float()
     if not (torch.isfinite(scale).all() and (scale > 0).all()):
         raise ConfigError(
@@ -176,10 +176,10 @@ def _cache_scale(
     tensors: Tensors, checkpoint: TrtllmCheckpoint, attention: str
 ) -> torch.Tensor | None:
     if not checkpoint.fp8_cache:
-        return None  # a scale that is there all the same is left over, and so refused
+        return None  # a stored scale stays untaken, and is refused
     take = partial(_take, tensors, attention)
     if f'{attention}.{KEY_SCALE}' in tensors:
-        # TensorRT-LLM's loader, too, prefers the larger of both to the one for both.
+        # Like TensorRT-LLM's loader: the larger of the two scales wins over the common scale.
         scale = torch.maximum(
             _scale(take, KEY_SCALE, attention), _scale(take, VALUE_SCALE, attention)
         )

@@ -26,18 +26,18 @@ from trt_openvla_ros.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
-# Beginnings of timm's names behind the block whose output is used.
+# Beginnings of timm's names of modules behind the block whose output we use.
 _UNUSED = ('norm.', 'fc_norm.', 'attn_pool.', 'head.', 'head_drop.')
 
 
 class Tower(nn.Module):
-    """One ViT, giving the patch features of its second-to-last block, not normalised.
+    """One ViT, which gives the unnormalised patch features of its second-to-last block.
 
     Source: PrismaticVisionBackbone of openvla/openvla.
     """
 
     def __init__(self, config: TowerConfig) -> None:
-        """Build it with random weights."""
+        """Build the ViT with random weights."""
         super().__init__()
         self.image_size = config.image_size
         self.vit = timm.create_model(config.timm_id, pretrained=False, **config.arguments)
@@ -53,7 +53,7 @@ class Tower(nn.Module):
 
 
 class Projector(nn.Module):
-    """Linear layers with exact GELU between; three of them behind fused towers, else two."""
+    """Linear layers with exact GELU between them: three behind fused towers, else two."""
 
     def __init__(self, widths: list[int]) -> None:
         """Build linear layers from each width to the next, with random weights."""
@@ -74,7 +74,7 @@ class TorchVision:
     Attributes:
         device, dtype: Device and precision.
         towers: The ViTs in channel order.
-        projector: Features of all towers to image embeddings.
+        projector: Projector from the features of all towers to image embeddings.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
@@ -116,7 +116,7 @@ class TorchVision:
         """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device."""
         embeddings = self.projector(self.patch_features(pixel_values)[None])[0]
         if self.device.type == 'cuda':
-            # Else the next engine would wait, and the time of vision would be counted as its own.
+            # Otherwise the next engine would wait, and count the time of vision as its own.
             torch.cuda.synchronize(self.device)
         return embeddings
 

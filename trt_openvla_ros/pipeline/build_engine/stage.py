@@ -183,9 +183,9 @@ def _require(settings: Settings) -> dict[str, Any]:
         missing.append('an NVIDIA GPU that torch sees')
     if machine is None or missing:
         raise EngineError(
-            f'engines cannot be built here, for want of {", ".join(missing)}; on the robot, '
-            f'from the root of the repository, the container has them: {_CONTAINER} '
-            'ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE'
+            f'engines cannot be built here, because {", ".join(missing)} is missing; the '
+            f'container has everything: on the robot, in the root of the repository, run '
+            f'{_CONTAINER} ros2 run trt_openvla_ros build_engine --ros-args --params-file FILE'
         )
     return machine
 
@@ -207,7 +207,7 @@ def _build_language(executable: str, build: Build, features: Features) -> dict[s
     if written.image_room < build.image_tokens:
         raise EngineError(
             f'the engine has room for {written.image_room} image embeddings per request and an '
-            f'image has {build.image_tokens}; look at build_engine.overrides'
+            f'image has {build.image_tokens}; check build_engine.overrides'
         )
     return {
         'command': ['trtllm-build', *arguments[4:]],

@@ -52,13 +52,21 @@ class Settings(FrameSettings):
         choices=('auto', 'none', 'fp8'),
     )
     dtype: str = setting(
-        'bfloat16', 'Precision of all other weights.', choices=('bfloat16', 'float16')
+        'bfloat16',
+        'Precision of the weights that are not quantised.',
+        choices=('bfloat16', 'float16'),
     )
     awq_block_size: int = setting(
-        128, 'Weights that share a scale in int4_awq; engines know 64 and 128.', low=8, high=128
+        128,
+        'Number of weights that share a scale in int4_awq; TensorRT-LLM supports 64 and 128.',
+        low=8,
+        high=128,
     )
     answer_tokens: int = setting(
-        64, "Tokens of the model's own answers to calibrate on.", low=0, high=1024
+        64,
+        "Most tokens of the model's own answer to each frame, which calibration includes.",
+        low=0,
+        high=1024,
     )
 
 

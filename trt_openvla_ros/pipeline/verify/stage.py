@@ -66,11 +66,14 @@ class Settings(FrameSettings):
 
     dtype: str = setting(
         '',
-        'Precision of torch; if empty, bfloat16 on a GPU and float32 on the CPU.',
+        'Precision of the torch engines; if empty, bfloat16 on a GPU and float32 on the CPU.',
         choices=('', *DTYPES),
     )
     min_token_agreement: float = setting(
-        0.8, 'Least share of generated tokens that agree.', low=0.0, high=1.0
+        0.8,
+        'Smallest accepted share of generated tokens that equal those of the original.',
+        low=0.0,
+        high=1.0,
     )
     max_translation_error: float = setting(
         0.002, 'Largest accepted mean error along an axis [m].', low=0.0, high=1.0
@@ -85,11 +88,14 @@ class Settings(FrameSettings):
         high=1e3,
     )
     max_logits_error: float = setting(
-        0.1, 'Largest relative distance of the first logits.', low=0.0, high=10.0
+        0.1,
+        "Largest accepted distance of the first token's logits, relative to their length.",
+        low=0.0,
+        high=10.0,
     )
     max_vision_error: float = setting(
         0.05,
-        'Largest relative distance of the image embeddings.',
+        'Largest accepted distance of the image embeddings, relative to their length.',
         low=0.0,
         high=10.0,
     )
