@@ -1,4 +1,4 @@
-"""Ask a running server for long, and see whether its memory grows.
+"""Send many requests to a running server, and measure whether its memory grows.
 
 make serve &
 python benchmarks/client_load.py --requests 10000 --json docs/benchmarks/serving.json
@@ -23,7 +23,7 @@ from trt_openvla_ros.evaluation.report import percentiles, write_json
 
 
 def colours(count: int) -> list[np.ndarray]:
-    """Make images [224, 224, 3] uint8 that differ."""
+    """Make images [224, 224, 3] uint8, each of another colour."""
     rng = np.random.default_rng(0)
     return [np.full((224, 224, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(count)]
 
@@ -38,12 +38,14 @@ def resident(url: str) -> float:
 
 
 def many_requests(url: str, requests: int, clients: int) -> dict[str, Any]:
-    """Ask `requests` times from `clients` connections.
+    """Send `requests` requests over `clients` connections.
 
     Returns:
-        answered, rate_hz and latency. resident_mib: The memory [MiB] after each tenth.
-        growth_mib: That of the second half; in the first, libraries prepare for each length of
-        prompt that is new.
+        requests, clients: The arguments.
+        answered, rate_hz, latency: Number, rate and latency of the answers.
+        resident_mib: Memory [MiB] of the server after each tenth of the requests.
+        growth_mib: Growth of the memory [MiB] in the second half. In the first half, libraries
+            prepare for each new length of prompt.
     """
     numbers = itertools.count()
     images = colours(16)
@@ -75,7 +77,7 @@ def many_requests(url: str, requests: int, clients: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Ask, print, and write."""
+    """Run the benchmark, print the result, and write it if --json is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--url', default='http://127.0.0.1:8000')
     parser.add_argument('--requests', type=int, default=10_000)

@@ -1,8 +1,8 @@
 """Measure the memory that save_backbone takes, on towers of openvla-7b's size.
 
-The checkpoint has openvla-7b's towers, projector, widths and vocabulary, with weights that mean
-nothing. It has fewer layers, because all 32 of them would only take longer: tensors are copied
-piece by piece, and test_load takes the layers that fit into the memory it is given.
+The checkpoint has openvla-7b's towers, projector, widths and vocabulary, with random weights. It
+has fewer layers, because all 32 would only take longer: tensors are copied piece by piece, and
+test_load uses as many layers as fit into the memory it is given.
 
     PYTHONPATH=test/support:$PYTHONPATH python benchmarks/memory.py
 """
@@ -28,19 +28,19 @@ from trt_openvla_ros.checkpoints.tensor_files import Piece, progress, write_shar
 from trt_openvla_ros.evaluation.report import write_json
 
 BACKBONE = 'dinosiglip-vit-so-224px'
-SHARD_OF_7B = 7_000_000_000  # bytes at most: max_shard_size of openvla's conversion script
-MOST = 2_000_000_000  # bytes beside a shard of this size: then 7B fits into 16 GB
-# What is left out of each run, so that the peaks can be told apart.
+SHARD_OF_7B = 7_000_000_000  # most bytes: max_shard_size of openvla's conversion script
+MOST = 2_000_000_000  # most bytes beside such a shard, so that 7B fits into 16 GB
+# Settings of each run, which leave the other parts out to separate the peaks.
 PARTS = {
     'copy': ('save_backbone.onnx:=false', 'save_backbone.test_load:=false'),
     'onnx': ('save_backbone.test_load:=false',),
     'test_load': ('save_backbone.onnx:=false',),
 }
-_BLOCK = 1 << 22  # values, repeated as often as a tensor needs
+_BLOCK = 1 << 22  # random values, repeated as often as a tensor needs
 
 
 def write_checkpoint(directory: Path, layers: int, shards: int) -> int:
-    """Write it, and give the bytes of its largest file."""
+    """Write the checkpoint; give the bytes of its largest file."""
     shapes = write_configuration(directory, BACKBONE, {}, {'num_hidden_layers': layers})
     values = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(0))
     pieces = {name: _piece(name, shape, values) for name, shape in shapes.items()}
@@ -78,9 +78,10 @@ def peak(checkpoint: Path, artifact: Path, settings: tuple[str, ...]) -> dict[st
     """Run save_backbone in a process of its own.
 
     Returns:
-        peak_bytes: The most memory of the process with the files that it maps.
-        peak_bytes_allocated: The same of what it allocated alone, looked at every 20 ms.
-        seconds, and what the stage checked.
+        peak_bytes: Largest memory of the process, with the files that it maps.
+        peak_bytes_allocated: Largest memory that it allocated itself, sampled every 20 ms.
+        seconds: Time of the run.
+        onnx, test_load: Facts of the stage's checks, if they ran.
     """
     words = ['-p', f'checkpoint:={checkpoint}', '-p', f'artifact:={artifact}']
     for setting in settings:
@@ -108,12 +109,16 @@ def peak(checkpoint: Path, artifact: Path, settings: tuple[str, ...]) -> dict[st
 
 
 def main() -> int:
-    """Run; prints a line for each part, and exits with 1 if one took too much."""
+    """Measure each part and print its peak; give 1 if one takes too much memory, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--layers', type=int, default=6, help='of the language model')
-    parser.add_argument('--shards', type=int, default=3, help='files of the checkpoint')
+    parser.add_argument('--layers', type=int, default=6, help='layers of the language model')
+    parser.add_argument('--shards', type=int, default=3, help='weight files of the checkpoint')
     parser.add_argument('--parts', nargs='+', default=list(PARTS), choices=PARTS)
-    parser.add_argument('--directory', type=Path, help='for 10 GB; else the temporary one')
+    parser.add_argument(
+        '--directory',
+        type=Path,
+        help="directory with 10 GB free; the default is the system's for temporary files",
+    )
     parser.add_argument('--json', type=Path, help='write the result here')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.directory) as directory:
@@ -132,7 +137,7 @@ def main() -> int:
             print(f'{name:10}{result["parts"][name]["peak_bytes"] / 1e9:6.2f} GB', flush=True)
             if args.json:
                 write_json(args.json, result, ['torch', 'transformers', 'onnx', 'onnxruntime'])
-    # The towers are of full size; what else grows does so with the shard that is given.
+    # The towers have full size; the rest of the peak grows with the largest shard.
     return int(any(part['peak_bytes'] > SHARD_OF_7B + MOST for part in result['parts'].values()))
 
 

@@ -1,4 +1,4 @@
-"""Measure what the policy node adds to the policy, with a photograph as camera.
+"""Measure the latency that the policy node adds to the policy, with a photograph as camera.
 
 The installed node runs as its own process, as a user would start it. The latency lasts from
 publishing an image to receiving its action. The overhead is the latency without the policy's own
@@ -31,11 +31,11 @@ from trt_openvla_ros.nodes.conversions import to_message
 ROOT = Path(__file__).parents[1]
 PHOTO = files('trt_openvla_ros.pipeline') / 'coffee.jpg'
 NODE = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros' / 'policy_node'
-_PATIENCE = 120.0  # [s] for loading and for the first action
+_PATIENCE = 120.0  # [s] longest wait for loading and the first action
 
 
 class Camera:
-    """Publishes the photograph at 10 Hz and remembers when."""
+    """A camera that publishes the photograph at 10 Hz and records the times."""
 
     def __init__(self, node: rclpy.node.Node, instruction: str) -> None:
         """Make publishers and the subscription to the action."""
@@ -52,7 +52,7 @@ class Camera:
         self.inference: list[float] = []
 
     def publish(self) -> None:
-        """Publish one frame; the instruction too, until an action came."""
+        """Publish one frame, and until the first action also the instruction."""
         if not self.latency and self.instructions.get_subscription_count():
             self.instructions.publish(String(data=self.instruction))
         stamp = self.node.get_clock().now().to_msg()
@@ -61,7 +61,7 @@ class Camera:
         self.images.publish(self.message)
 
     def receive(self, action: VlaAction) -> None:
-        """Note one action and print it."""
+        """Record the latency of one action; print some of the actions."""
         stamp = action.header.stamp
         latency = time.perf_counter() - self.sent[stamp.sec, stamp.nanosec]
         self.latency.append(latency)
@@ -72,16 +72,16 @@ class Camera:
 
 
 def main() -> int:
-    """Run; 0 when all actions came."""
+    """Run the benchmark; give 0 if all actions came, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--actions', type=int, default=200, help='how many to wait for')
+    parser.add_argument('--actions', type=int, default=200, help='number of actions to wait for')
     parser.add_argument('--instruction', default='pick up the coffee cup')
     parser.add_argument('--checkpoint', default=str(ROOT / 'test/data/golden/fused'))
     parser.add_argument('--unnorm-key', default='toy_arm')
     parser.add_argument('--json', type=Path, help='write the timings here')
     args = parser.parse_args()
 
-    # A domain of its own, so that nothing else on the network is moved.
+    # Use a separate domain, so that the actions move nothing else on the network.
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     command = [str(NODE), '--ros-args', '-p', f'checkpoint:={args.checkpoint}']
     command += ['-p', f'unnorm_key:={args.unnorm_key}', '-p', 'max_image_age:=5.0']
@@ -105,7 +105,7 @@ def main() -> int:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
         rclpy.try_shutdown()
-    # The first actions pay for discovery and warm-up.
+    # The first actions include discovery and warm-up.
     skip = min(10, args.actions // 2)
     latency, inference = np.array(camera.latency[skip:]), np.array(camera.inference[skip:])
     result = {
@@ -115,8 +115,11 @@ def main() -> int:
     }
     print_latencies(
         {
-            'latency': (result['latency'], 'publishing an image to receiving its action'),
-            'inference': (result['inference'], 'of that in the policy'),
+            'latency': (
+                result['latency'],
+                'time from publishing an image to receiving its action',
+            ),
+            'inference': (result['inference'], "the policy's part of the latency"),
             'overhead': (result['overhead'], 'the rest: ROS, both ways'),
         }
     )

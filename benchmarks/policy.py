@@ -1,7 +1,7 @@
 """Compare the policy with timm and LlamaForCausalLM.generate on one random mid-size model.
 
 Both get the same photograph and instruction, run in turn in one process, and must write the same
-tokens. The benchmark prints p50 and p95 of each, and the ratio of their medians.
+tokens. The benchmark prints the median (p50) and p95 of each, and the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LLM = {
 
 
 def library_policy(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarray], list[int]]:
-    """Build the model from libraries; torchvision prepares images, as in the release."""
+    """Build the model from libraries; torchvision prepares the images, as in the release."""
     device, dtype = policy.description.device, getattr(torch, policy.description.dtype)
     towers = [vit.to(device, dtype) for vit in timm_towers(checkpoint)]
     projector = {key: v.to(device, dtype) for key, v in checkpoint.tensors(PROJECTOR)}
@@ -81,9 +81,9 @@ def library_policy(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarr
 
 
 def main() -> int:
-    """Run; 0 when both wrote the same tokens."""
+    """Run the benchmark; give 0 if both write the same tokens, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--repeat', type=int, default=30, help='predictions of each')
+    parser.add_argument('--repeat', type=int, default=30, help='number of predictions of each')
     parser.add_argument('--json', type=Path, help='write the result here')
     args = parser.parse_args()
 
