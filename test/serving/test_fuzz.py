@@ -1,4 +1,4 @@
-"""Inputs that no client would send; tools/fuzz_serving.py tries many more."""
+"""Inputs that no client would send; test/support/fuzz_serving.py tries many more."""
 
 from fuzz_serving import bodies, fuzz, TARGETS
 from hypothesis import given, HealthCheck, settings

@@ -30,3 +30,8 @@ def test_a_server_has_every_setting_of_a_model():
     server = list_settings(ServerSettings)
     for entry in fields(ModelSettings):
         assert server[entry.name].default == entry.default
+
+
+def test_a_name_that_no_file_can_have_is_an_error_of_the_family():
+    with pytest.raises(ArtifactError, match='cannot be read'):
+        open_policy(ModelSettings(checkpoint='x' * 300))

@@ -167,3 +167,12 @@ def test_a_closed_policy_says_so(golden_dir):
     policy.close()
     with pytest.raises(EngineError, match='closed'):
         policy.predict(IMAGE, 'pick up the cup')
+
+
+def test_a_backend_that_fails_while_it_checks_is_a_sentence(golden_dir, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError('CUDA error: no device')
+
+    monkeypatch.setattr('trt_openvla_ros.engines.placement.resolve_placement', fail)
+    with pytest.raises(EngineError, match=r'no device.*load the policy again'):
+        Policy.from_checkpoint(golden_dir / 'fused', 'toy_arm', device='cpu')

@@ -61,8 +61,14 @@ class Manifest:
             ArtifactError: The manifest cannot be read, or the pipeline did not write it.
         """
         path = directory / MANIFEST
-        if not path.exists():
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise ArtifactError(
+                f'{path} cannot be read: {error}; give another directory'
+            ) from error
         try:
             content = read_object(path, '', f'delete {directory} and run the pipeline again')
         except ConfigError as error:

@@ -59,7 +59,8 @@ def open_engines(
         raise ConfigError(f'unknown vision_engine {vision!r}; known: {", ".join(VISION_ENGINES)}')
     from trt_openvla_ros.engines.placement import resolve_placement
 
-    place = resolve_placement(device, dtype)
+    with computing():
+        place = resolve_placement(device, dtype)
     targets = VISION_ENGINES[vision], LANGUAGE_ENGINES[language]
     loaded = load_engines([(target, checkpoint) for target in targets], lengths, place)
     return Engines(*loaded, language)
@@ -81,11 +82,11 @@ def load_engines(
         ConfigError: A checkpoint does not fit an engine.
         EngineError: A backend cannot be used on this machine.
     """
-    kinds = [(_import(target), checkpoint) for target, checkpoint in parts]
-    for kind, checkpoint in kinds:
-        if hasattr(kind, 'check'):
-            kind.check(checkpoint, place[0], lengths)
     with computing():
+        kinds = [(_import(target), checkpoint) for target, checkpoint in parts]
+        for kind, checkpoint in kinds:
+            if hasattr(kind, 'check'):
+                kind.check(checkpoint, place[0], lengths)
         return [kind(checkpoint, *place) for kind, checkpoint in kinds]
 
 

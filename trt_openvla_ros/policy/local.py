@@ -39,9 +39,9 @@ class Policy:
             EngineError: The self-test found broken logits, or that the image does not matter.
         """
         self.spec = spec
-        self.description = spec.describe(engines)
         self.engines: Engines | None = engines
         try:
+            self.description = spec.describe(engines)
             self._self_test()
         except Exception:
             self.close()
@@ -188,6 +188,11 @@ class Policy:
         with computing():
             embeddings = [vision.encode(image) for image in images]
             logits = [language.first_logits(ids, e) for e in embeddings]
+        if len(embeddings[0]) != self.description.image_tokens:
+            raise EngineError(
+                f'self-test: an image has {len(embeddings[0])} embeddings, and its patches are '
+                f'{self.description.image_tokens}; the vision engine is of another model'
+            )
         if not np.isfinite(logits).all():
             raise EngineError(
                 'self-test: the logits are not finite; the weights are broken or the dtype is '
