@@ -140,9 +140,8 @@ def decode_description(data: Mapping[str, Any]) -> Description:
         texts = ('checkpoint', 'engine', 'dtype', 'device', 'unnorm_key', 'prompt')
         return Description(
             **{name: str(data[name]) for name in (*texts, 'llm_backbone')},
-            # Servers before 0.1.0 do not send these two keys.
-            prompt_style=str(data.get('prompt_style', '')),
-            horizon=int(data.get('horizon', 1)),
+            prompt_style=str(data['prompt_style']),
+            horizon=int(data['horizon']),
             statistics=_by_name(_decode_statistics, data['unnorm_keys']),
             reasons=bool(data['reasons']),
             special_tokens=tuple(map(str, data['special_tokens'])),

@@ -17,8 +17,8 @@ from trt_openvla_ros.errors import ConfigError
 class BasePolicy(Protocol):
     """The protocol of every policy: image and instruction in, actions and reasoning out.
 
-    The local policy, the remote policy and test doubles have it. Nodes, server and evaluation know
-    nothing else. Any thread may call a policy, but only one at a time; only `check` may run beside
+    The local policy, the remote policy and test doubles have it. Nodes and server know nothing
+    else. Any thread may call a policy, but only one at a time; only `check` may run beside
     another call.
 
     Attributes:

@@ -131,7 +131,7 @@ def check(words: list[str]) -> bool:
         assert rest[0] == 'install'
         extra = re.fullmatch(r'\.(?:\[(\w+)\])?', rest[1])
         assert not extra or not extra[1] or f"'{extra[1]}': [" in (ROOT / 'setup.py').read_text()
-        return bool(extra)  # .ci/run.sh installs the package so, without what it depends on
+        return bool(extra)  # .ci/run installs the package so, without what it depends on
     if words[:4] == COMPOSE and words[4] == 'run':
         assert words[4:7] == ['run', '--rm', 'policy']
         check(words[7:])

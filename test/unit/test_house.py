@@ -45,6 +45,7 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: relative imports are not followed'
             names |= {f'{node.module}.{alias.name}' for alias in node.names}
     return names
 
