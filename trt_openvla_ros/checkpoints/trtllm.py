@@ -1,4 +1,4 @@
-"""A TensorRT-LLM checkpoint on disk: config.json, and what stands behind modules' names in its weights.
+"""A TensorRT-LLM checkpoint on disk: config.json, and the endings of names in its weights.
 
 The stage quantize writes such a checkpoint, trtllm-build compiles it, and the torch engine reads
 it. Format: docs/source/legacy/architecture/checkpoint.md of NVIDIA/TensorRT-LLM.
