@@ -4,6 +4,7 @@ import shutil
 import sys
 
 import pytest
+from recorded import record
 from safetensors.torch import load_file, save_file
 
 from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE, TRTLLM_CHECKPOINT
@@ -154,6 +155,7 @@ def exact_artifact(engine_artifact, stand_in, tmp_path):
         for folder in (TRTLLM_CHECKPOINT, LANGUAGE_ENGINE):
             file = path / folder / 'config.json'
             file.write_text(file.read_text().replace('bfloat16', 'float32'))
+        record(path)
         stand_in()
         return path
 

@@ -1,7 +1,8 @@
 """The node and artifacts of the pipeline: one whose verification failed is not acted with."""
 
-import json
 import shutil
+
+from recorded import record
 
 
 def failed(golden_dir, tmp_path):
@@ -10,9 +11,7 @@ def failed(golden_dir, tmp_path):
     shutil.copytree(golden_dir / 'fused', path)
     (path / 'LLM_backbone').mkdir()
     facts = {'failures': ['torch on trtllm_checkpoint: x is off by 0.1 m (at most 0.002)']}
-    manifest = {'stages': {'verify': {'facts': facts}}}
-    (path / 'manifest.json').write_text(json.dumps(manifest))
-    return path
+    return record(path, verify=facts)
 
 
 def test_artifact_that_failed_is_refused_with_the_reason(graph, golden_dir, tmp_path):

@@ -11,6 +11,7 @@ import shutil
 from typing import Any
 import warnings
 
+from recorded import record
 from reference import llama
 from safetensors.torch import save_file
 import torch
@@ -19,7 +20,6 @@ import transformers
 
 from trt_openvla_ros.checkpoints.artifact import (
     LLM_BACKBONE,
-    Manifest,
     PROJECTOR,
     TRTLLM_CHECKPOINT,
     VISION,
@@ -126,6 +126,4 @@ def write_artifact(checkpoint: Checkpoint, directory: Path, name: str) -> Path:
     torch.manual_seed(0)
     embeddings = torch.randn(8, 64, checkpoint.llm.hidden_size)
     quantise(llama(checkpoint), name, embeddings, directory / TRTLLM_CHECKPOINT)
-    done = {'outputs': {}, 'facts': {}}
-    Manifest(directory, {'save_backbone': done, 'quantize': done}).save()
-    return directory
+    return record(directory)

@@ -1,15 +1,17 @@
 """A policy from an artifact: vision and projector from their files, language as quantised."""
 
+from pathlib import Path
 import shutil
 
 from modelopt_reference import write_artifact
 import numpy as np
 import pytest
 from random_checkpoint import write_random_checkpoint
+from recorded import record
 
-from trt_openvla_ros.checkpoints.artifact import LLM_BACKBONE, MANIFEST, TRTLLM_CHECKPOINT, VISION
+from trt_openvla_ros.checkpoints.artifact import LLM_BACKBONE, TRTLLM_CHECKPOINT, VISION
 from trt_openvla_ros.checkpoints.released import Checkpoint
-from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy import Policy
 
 # A width that AWQ can share scales in.
@@ -71,8 +73,8 @@ def test_quantised_artifact_acts_nearly_as_the_checkpoint(checkpoint, images, tm
 
 def test_artifact_without_the_stage_quantize_is_read_as_it_was_saved(checkpoint, images, tmp_path):
     artifact = write_artifact(checkpoint, tmp_path / 'artifact', 'bf16')
-    (artifact / MANIFEST).write_text('{"stages": {"save_backbone": {}}}')
     shutil.rmtree(artifact / TRTLLM_CHECKPOINT)
+    record(artifact, quantize=None)
     np.testing.assert_array_equal(
         answers(artifact, images)[1], answers(checkpoint.path, images)[1]
     )
@@ -90,6 +92,11 @@ def test_artifact_without_the_stage_quantize_is_read_as_it_was_saved(checkpoint,
 def test_artifact_that_lacks_a_file_is_refused(checkpoint, tmp_path, file, message):
     artifact = write_artifact(checkpoint, tmp_path / 'artifact', 'bf16')
     (artifact / file).unlink()
+    # LLM_backbone is not read, because what was quantised is; but it must be there.
+    expected = ConfigError if file.startswith(LLM_BACKBONE) else ArtifactError
+    with pytest.raises(expected, match=Path(file).name):
+        Policy.from_checkpoint(artifact, device='cpu')
+    record(artifact)  # as if the pipeline had never written it
     with pytest.raises(ConfigError, match=message):
         Policy.from_checkpoint(artifact, device='cpu')
 
@@ -98,5 +105,6 @@ def test_artifact_of_two_models_is_refused(checkpoint, tmp_path):
     artifact = write_artifact(checkpoint, tmp_path / 'artifact', 'bf16')
     file = artifact / TRTLLM_CHECKPOINT / 'config.json'
     file.write_text(file.read_text().replace('"norm_epsilon": 1e-06', '"norm_epsilon": 1e-05'))
+    record(artifact)
     with pytest.raises(ConfigError, match='rms_norm_eps is 1e-05 here and 1e-06 there'):
         Policy.from_checkpoint(artifact, device='cpu')

@@ -1,9 +1,9 @@
 """What every program that loads a model refuses before it loads one."""
 
 from dataclasses import fields, replace
-import json
 
 import pytest
+from recorded import record
 
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy.loading import ModelSettings, open_policy
@@ -17,8 +17,7 @@ def test_a_checkpoint_must_be_named():
 
 
 def test_a_server_too_refuses_an_artifact_that_failed(tmp_path):
-    manifest = {'stages': {'verify': {'facts': {'failures': ['x is off by 0.1 m']}}}}
-    (tmp_path / 'manifest.json').write_text(json.dumps(manifest))
+    record(tmp_path, verify={'failures': ['x is off by 0.1 m']})
     settings = ServerSettings(checkpoint=str(tmp_path))
     with pytest.raises(ArtifactError, match='failed its verification: x is off'):
         open_policy(settings)

@@ -10,9 +10,9 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
+from trt_openvla_ros.checkpoints.hashes import Hashes
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings, source_key
-from trt_openvla_ros.pipeline.hashes import Hashes
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 HEADER = TYPES.types['std_msgs/msg/Header'](
@@ -81,6 +81,21 @@ def test_images_have_the_instruction_before_them(tmp_path, storage):
     # Fewer are spread over the recording.
     few = frames(tmp_path / 'a bag', 2)
     assert [frame.name for frame in few] == ['a bag at 1.000 s', 'a bag at 5.000 s']
+
+
+@pytest.mark.parametrize('storage', list(StoragePlugin))
+@pytest.mark.parametrize('times', [[0, 0, 0, 0, 0, 0, 0.1], [-100] * 7])
+def test_images_of_one_time_stay_in_the_order_of_recording(tmp_path, storage, times):
+    # As in simulation, where the clock ticks slower than the camera, or does not tick at all.
+    image, words = '/camera/image_raw', '/instruction'
+    contents = [(words, text('one')), (image, raw(PICTURES[0])), (image, raw(PICTURES[1]))]
+    contents += [(words, text('two')), (image, raw(PICTURES[2])), (image, raw(PICTURES[3]))]
+    contents += [(image, raw(PICTURES[4]))]
+    messages = [(topic, time, one) for time, (topic, one) in zip(times, contents, strict=True)]
+    found = frames(record(tmp_path / 'bag', messages, storage), count=5)
+    assert [frame.instruction for frame in found] == ['one'] * 2 + ['two'] * 3
+    for frame, picture in zip(found, PICTURES, strict=False):
+        np.testing.assert_array_equal(frame.image, picture)
 
 
 def test_compressed_images_and_other_topics(tmp_path):
@@ -171,7 +186,7 @@ def test_missing_library_is_a_sentence(tmp_path, monkeypatch):
 
 def test_stage_depends_on_the_bag_and_the_topics_read(tmp_path):
     bag = record(tmp_path / 'bag')
-    names = Hashes({}).of({'frames': tmp_path / 'bag'})
+    names = Hashes({}, tmp_path).of({'frames': tmp_path / 'bag'})
     assert {name.split('.')[-1] for name in names} == {'mcap', 'yaml'}
     key = source_key(FrameSettings(bag=bag))
     assert key == source_key(FrameSettings(bag='/moved'))

@@ -11,6 +11,7 @@ import weakref
 import numpy as np
 from PIL import Image
 import pytest
+from recorded import record
 from safetensors.torch import load_file, save_file
 
 from trt_openvla_ros.checkpoints.artifact import Manifest, TRTLLM_CHECKPOINT, VERIFICATION
@@ -83,6 +84,7 @@ def test_what_is_too_far_fails_is_recorded_and_fails_again(golden_dir, artifact,
     weights = load_file(file)
     weights['transformer.layers.1.mlp.proj.weight'] *= -1
     save_file(weights, file)
+    record(artifact)  # as if quantize had written it
     for _ in range(2):  # the second time from the record
         with pytest.raises(ArtifactError, match=r'torch on trtllm_checkpoint: .* The policy node'):
             verify(golden_dir, artifact, folder)

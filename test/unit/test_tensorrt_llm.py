@@ -14,6 +14,7 @@ import weakref
 
 import numpy as np
 import pytest
+from recorded import record
 import torch
 
 from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
@@ -273,16 +274,15 @@ def test_the_python_runner_is_not_asked_for_a_gpu_that_it_cannot_take(load):
 
 
 def test_the_engine_is_checked_before_anything_is_loaded(engine_artifact, tmp_path, monkeypatch):
-    artifact = tmp_path / 'an artifact'
-    shutil.copytree(engine_artifact('fused'), artifact)
-    file = artifact / LANGUAGE_ENGINE / 'config.json'
-    config = json.loads(file.read_text())
+    artifact = shutil.copytree(engine_artifact('fused'), tmp_path / 'an artifact')
+    config = json.loads((file := artifact / LANGUAGE_ENGINE / 'config.json').read_text())
     config['build_config']['max_batch_size'] = 8
     config['pretrained_config']['hidden_size'] = 64
     file.write_text(json.dumps(config))
+    record(artifact)
 
     def load(*arguments):
-        raise AssertionError('something was loaded')
+        pytest.fail('something was loaded')
 
     monkeypatch.setattr(TensorrtLlm, '__init__', load)
     monkeypatch.setattr('trt_openvla_ros.engines.torch.vision.TorchVision.__init__', load)

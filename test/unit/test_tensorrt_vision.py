@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from recorded import record
 import torch
 
-from trt_openvla_ros.checkpoints.artifact import MANIFEST, VISION_ENGINE
+from trt_openvla_ros.checkpoints.artifact import Manifest, VISION_ENGINE
 from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
 from trt_openvla_ros.policy import Policy
 
@@ -57,9 +58,9 @@ def test_vision_follows_the_language_engine_unless_it_is_told(exact_artifact):
     path = exact_artifact()
     policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu', vision_engine='torch')
     assert type(policy.engines.vision).__name__ == 'TorchVision'
-    manifest = json.loads((path / MANIFEST).read_text())
-    del manifest['stages']['build_engine']['facts']['vision']
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    facts = Manifest.read(path).facts('build_engine')
+    del facts['vision']
+    record(path, build_engine=facts)
     policy = Policy.from_checkpoint(path, 'toy_arm', 'tensorrt_llm', 'cpu')
     assert type(policy.engines.vision).__name__ == 'TorchVision'
     for name, reason in (
@@ -72,9 +73,9 @@ def test_vision_follows_the_language_engine_unless_it_is_told(exact_artifact):
 
 def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(exact_artifact):
     path = exact_artifact()
-    manifest = json.loads((path / MANIFEST).read_text())
-    manifest['stages']['build_engine']['facts']['vision']['tensorrt'] = '10.10.0.31'
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    facts = Manifest.read(path).facts('build_engine')
+    facts['vision']['tensorrt'] = '10.10.0.31'
+    record(path, build_engine=facts)
     with pytest.raises(ConfigError, match=r'built by TensorRT 10\.10\.0\.31, and .* is installed'):
         Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
 
@@ -82,6 +83,7 @@ def test_an_engine_of_another_tensorrt_is_refused_before_it_is_read(exact_artifa
 def test_a_file_that_tensorrt_does_not_take_is_refused(exact_artifact):
     path = exact_artifact()
     (path / VISION_ENGINE).write_bytes(b'not one')
+    record(path)
     with pytest.raises(EngineError, match=r'cannot load .*vision\.engine; .* run the stage'):
         Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu', vision_engine='tensorrt')
 

@@ -2,20 +2,27 @@
 
 An artifact is also a checkpoint, which `Checkpoint.open` reads. It has config.json,
 preprocessor_config.json, statistics and tokenizer of the checkpoint that it was made from.
+
+The manifest has the hash of every file that a stage read and wrote. Whoever loads a part of the
+artifact asks the manifest for it, and gets an error where the part is not what the stage wrote.
+This finds mistakes and damage. It does not stop somebody who may write to the directory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from trt_openvla_ros.checkpoints.hashes import Hashes
 from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 
-MANIFEST = 'manifest.json'  # files that it does not record are ignored
+MANIFEST = 'manifest.json'
 
 # Written by save_backbone. Tensors keep their names, except in LLM_backbone: there they lose the
 # prefix of the language model, so that transformers' AutoModelForCausalLM can read them.
@@ -24,6 +31,7 @@ VISION = 'vision.safetensors'
 PROJECTOR = 'projector.safetensors'
 # pixel_values [1, C, S, S] float32 -> image_embeddings [1, N, D] float32
 VISION_ONNX = 'vision.onnx'
+VISION_ONNX_WEIGHTS = 'vision.onnx.data'
 VISION_INPUT, VISION_OUTPUT = 'pixel_values', 'image_embeddings'
 
 # Written by quantize: config.json and rank0.safetensors, as trtllm-build reads them.
@@ -37,6 +45,9 @@ VISION_ENGINE = 'vision.engine'
 VERIFICATION = 'verification.json'
 
 _ENGINES = {'language': LANGUAGE_ENGINE, 'vision': VISION_ENGINE}
+# Entries that are large, and checked where they are used.
+_PARTS = (LLM_BACKBONE, VISION, PROJECTOR, VISION_ONNX, VISION_ONNX_WEIGHTS, TRTLLM_CHECKPOINT)
+_PARTS += (LANGUAGE_ENGINE, VISION_ENGINE)
 
 
 @dataclass
@@ -46,7 +57,7 @@ class Manifest:
     Attributes:
         directory: The artifact.
         stages: Inputs, outputs and findings of each stage, by its name.
-        hashes: Size, time and hash of each hashed file, by its path.
+        hashes: Size, time and hash of each large file, by its path.
     """
 
     directory: Path
@@ -58,12 +69,17 @@ class Manifest:
         """Read the manifest of a directory; None if the directory is no artifact.
 
         Raises:
-            ArtifactError: The manifest cannot be read, or the pipeline did not write it.
+            ArtifactError: The manifest cannot be read, or is not as the pipeline wrote it.
         """
         path = directory / MANIFEST
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
+            if (directory / LLM_BACKBONE).is_dir() and (directory / VISION).is_file():
+                raise ArtifactError(
+                    f'{path} is missing, and {directory} looks like an artifact, which must not '
+                    'be loaded without one; copy it too, or run the pipeline again'
+                ) from None
             return None
         except OSError as error:
             raise ArtifactError(
@@ -73,17 +89,20 @@ class Manifest:
             content = read_object(path, '', f'delete {directory} and run the pipeline again')
         except ConfigError as error:
             raise ArtifactError(str(error)) from error
-        if not isinstance(content.get('stages'), dict):
+        if content.pop('digest', None) != _digest(content):
             raise ArtifactError(
-                f'{path} was not written by this pipeline; delete {directory} and run it again'
+                f'{path} is not as this release of the pipeline wrote it: another release wrote '
+                f'it, or it was changed; delete {directory} and run the pipeline again'
             )
-        return cls(directory, content['stages'], content.get('hashes', {}))
+        return cls(directory, content['stages'], content['hashes'])
 
     def save(self) -> None:
         """Write the manifest, wholly or not at all."""
+        content: dict[str, Any] = {'stages': self.stages, 'hashes': self.hashes}
+        content['digest'] = _digest(content)
         unfinished = self.directory / f'{MANIFEST}.part'
         with unfinished.open('w', encoding='utf-8') as file:
-            json.dump({'stages': self.stages, 'hashes': self.hashes}, file, indent=1)
+            json.dump(content, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(self.directory / MANIFEST)
@@ -93,15 +112,109 @@ class Manifest:
         return self.stages.get(stage, {}).get('facts', {})
 
     def engine(self, kind: str) -> Path | None:
-        """Find the engine 'language' or 'vision'; None if build_engine did not build it."""
-        return self.directory / _ENGINES[kind] if kind in self.facts('build_engine') else None
+        """Find the engine 'language' or 'vision'; None if build_engine did not build it.
+
+        Raises:
+            ArtifactError: It is not as build_engine wrote it.
+        """
+        return self._part(_ENGINES[kind]) if kind in self.facts('build_engine') else None
 
     @property
     def trtllm_checkpoint(self) -> Path | None:
-        """Directory of the TensorRT-LLM checkpoint; None if the stage quantize did not run."""
-        return self.directory / TRTLLM_CHECKPOINT if 'quantize' in self.stages else None
+        """Directory of the TensorRT-LLM checkpoint; None if the stage quantize did not run.
+
+        Raises:
+            ArtifactError: It is not as quantize wrote it.
+        """
+        return self._part(TRTLLM_CHECKPOINT) if 'quantize' in self.stages else None
 
     @property
     def failures(self) -> str:
         """Faults that the stage verify found; '' if it found none, or did not run."""
         return '; '.join(self.facts('verify').get('failures', []))
+
+    @property
+    def unverified(self) -> list[str]:
+        """Entries that the stage verify has not seen as they are now."""
+        seen = self.stages.get('verify', {}).get('inputs', {})
+        other = {name for name, (_, digest) in self._written.items() if seen.get(name) != digest}
+        return sorted({_entry(name) for name in other} - {VERIFICATION})
+
+    def entries(self, stage: str = '') -> set[str]:
+        """Name the files and directories that a stage wrote; all stages, if none is named."""
+        return {_entry(name) for name, (of, _) in self._written.items() if stage in ('', of)}
+
+    def check(self, entries: Iterable[str]) -> None:
+        """Check that entries of the directory are as the pipeline wrote them.
+
+        Small files are read. A large one is read only if its size or its time changed.
+
+        Args:
+            entries: Files of the directory, and directories with all that lies in them.
+
+        Raises:
+            ArtifactError: A file is missing, changed, or not of the pipeline.
+        """
+        entries, written = set(entries), self._written
+        wanted = {name: record for name, record in written.items() if _entry(name) in entries}
+        there = {name: self.directory / name for name in entries}
+        hashes = Hashes(self.hashes, self.directory)
+        found = hashes.of({name: path for name, path in there.items() if path.exists()})
+        for name in sorted(wanted.keys() | found.keys()):
+            stage, digest = wanted.get(name, ('', ''))
+            if name not in wanted:
+                fault = 'was not written by the pipeline: move it elsewhere'
+            elif name not in found:
+                fault = f'is missing: run the stage {stage} again'
+            elif found[name] != digest:
+                fault = f'is not as the stage {stage} wrote it: run that stage again'
+            else:
+                continue
+            raise ArtifactError(
+                f'{self.directory / name} {fault} (or copy the whole artifact anew)'
+            )
+
+    def check_small(self) -> None:
+        """Check configuration, statistics, tokenizer and report.
+
+        Raises:
+            ArtifactError: One of them is missing, changed, or not of the pipeline.
+        """
+        there = {
+            file.name
+            for pattern in ('*.json', '*.model')
+            for file in self.directory.glob(pattern)
+            if file.name != MANIFEST
+        }
+        self.check((self.entries() | there) - {*_PARTS})
+
+    def check_content(self) -> None:
+        """Read every file that is recorded and still there, large ones too, and check it.
+
+        Raises:
+            ArtifactError: A file is changed or incomplete.
+        """
+        self.hashes.clear()
+        self.check({entry for entry in self.entries() if (self.directory / entry).exists()})
+
+    def _part(self, name: str) -> Path:
+        self.check([name])
+        return self.directory / name
+
+    @property
+    def _written(self) -> dict[str, tuple[str, str]]:
+        """Stage and hash of every recorded file, by its path in the artifact."""
+        return {
+            name: (stage, digest)
+            for stage, record in self.stages.items()
+            for name, digest in record.get('outputs', {}).items()
+        }
+
+
+def _entry(name: str) -> str:
+    return name.split('/')[0]
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash the content of a manifest, so that a change by hand is seen."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

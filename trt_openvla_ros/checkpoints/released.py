@@ -90,6 +90,8 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, artifact: Manifest | None) -> Checkpoint:
+        if artifact is not None and artifact.stages:
+            artifact.check_small()
         config = _read_json(path / CONFIG)
         if config.get('model_type') not in ('openvla', 'prismatic'):
             raise ConfigError(
@@ -226,6 +228,9 @@ class Checkpoint:
         if self.artifact is None:
             shards = [Shard(file) for file in list_shards(self.path)]
         else:
+            read = [] if self.artifact.trtllm_checkpoint else [LLM_BACKBONE]
+            if self.artifact.stages:
+                self.artifact.check([VISION, PROJECTOR, *read])
             shards = [Shard(self.path / VISION), Shard(self.path / PROJECTOR)]
             backbone = self.path / LLM_BACKBONE
             shards += [Shard(file, PREFIX) for file in list_shards(backbone)]

@@ -18,8 +18,8 @@ import time
 from typing import Any
 
 from trt_openvla_ros.checkpoints.artifact import Manifest
+from trt_openvla_ros.checkpoints.hashes import Hashes
 from trt_openvla_ros.errors import ArtifactError
-from trt_openvla_ros.pipeline.hashes import files_below, Hashes
 from trt_openvla_ros.pipeline.machine import check_disk, gpu, versions
 from trt_openvla_ros.version import package_version
 
@@ -84,7 +84,7 @@ class Artifact:
         Raises:
             ArtifactError: The artifact cannot be written.
         """
-        stages, hashes = self.manifest.stages, Hashes(self.manifest.hashes)
+        stages, hashes = self.manifest.stages, Hashes(self.manifest.hashes, self.path)
         key = {
             # Converted to JSON and back, so that it compares equal to the stored record.
             'settings': json.loads(json.dumps(dict(settings))),
@@ -135,15 +135,15 @@ class Artifact:
         """Give the facts of a stage that ran.
 
         Raises:
-            ArtifactError: The stage did not run, or its files are gone.
+            ArtifactError: The stage did not run, or its files are not as it wrote them.
         """
         record = self.manifest.stages.get(stage)
-        missing = [name for name in (record or {}).get('outputs', {}) if not self._at(name)]
-        if record is None or missing:
-            why = f'lacks {missing[0]}' if missing else 'is not there yet'
+        if record is None:
             raise ArtifactError(
-                f'the result of {stage} in {self.path} {why}; run the stage {stage} first'
+                f'the result of {stage} in {self.path} is not there yet; run the stage {stage} '
+                'first'
             )
+        self.manifest.check(self.manifest.entries(stage))
         return record['facts']
 
     def _at(self, name: str) -> Path | None:
@@ -159,19 +159,31 @@ class Artifact:
 
     def _commit(self, stage: str, part: Path, hashes: Hashes) -> dict[str, str]:
         """Move the written files into the artifact; give the hash of every file."""
-        names = [str(file.relative_to(part)) for file in files_below(part)]
-        # Drop the old record first, so that no record describes files that are being replaced.
-        old = self.manifest.stages.pop(stage, {'outputs': {}})
+        new = hashes.of({entry.name: entry for entry in part.iterdir()})
+        # Drop the old records first, so that none describes files that are being replaced.
+        self._withdraw(stage, new)
+        for entry in part.iterdir():
+            place = self.path / entry.name
+            _remove(place)
+            entry.rename(place)
+            hashes.moved(entry, place)
+        return new
+
+    def _withdraw(self, stage: str, new: Mapping[str, str]) -> None:
+        """Forget a stage and what depended on files of it that change; remove their files."""
+        records = self.manifest.stages
+        gone = records.pop(stage, {'outputs': {}})['outputs']
+        # A stage depends on a file if it read it with this very content.
+        changed = {(name, old) for name, old in gone.items() if new.get(name) != old}
+        while found := [one for one in records if changed & records[one]['inputs'].items()]:
+            for one in found:
+                _log.warning('%s is withdrawn, because the result of %s changed', one, stage)
+                withdrawn = records.pop(one)['outputs']
+                changed |= withdrawn.items()
+                gone = {**gone, **withdrawn}
         self.manifest.save()
-        for entry in {Path(name).parts[0] for name in (*old['outputs'], *names)}:
-            place = self.path / entry
-            if place.is_dir():
-                shutil.rmtree(place)
-            else:
-                place.unlink(missing_ok=True)
-            if (part / entry).exists():
-                (part / entry).rename(place)
-        return hashes.of({name: self.path / name for name in names})
+        for entry in {Path(name).parts[0] for name in gone}:
+            _remove(self.path / entry)
 
 
 @contextmanager
@@ -235,6 +247,13 @@ def _explained(path: Path) -> Iterator[None]:
         raise ArtifactError(
             f'{at} cannot be written or read ({error.strerror}); set artifact to another directory'
         ) from error
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _umask() -> int:

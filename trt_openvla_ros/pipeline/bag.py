@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,20 @@ class Bag:
         self._reader, self._name, self._begin = reader, name, reader.start_time
         self._images = self._connections(images, _IMAGES, 'image_topic')
         texts_of = self._connections(texts, _TEXTS, 'instruction_topic')
-        self._found: list[tuple[int, str]] = []  # time of recording [ns], instruction
+        # Time of recording [ns], number among the images of that time, and instruction. In
+        # simulation many images share a time: the clock ticks slower than the camera, or stands.
+        self._found: list[tuple[int, int, str]] = []
+        last, number = None, 0
         instruction = ''
         for connection, stamp, data in reader.messages([*self._images, *texts_of]):
             if connection.topic == texts:
                 message = reader.deserialize(data, connection.msgtype)
                 instruction = message.data.strip()
-            elif instruction:
-                self._found.append((stamp, instruction))
+                continue
+            number = number + 1 if stamp == last else 0
+            last = stamp
+            if instruction:
+                self._found.append((stamp, number, instruction))
 
     @classmethod
     @contextmanager
@@ -98,10 +105,9 @@ class Bag:
         """
         from trt_openvla_ros.pictures import decompress, unpack
 
-        stamp, instruction = self._found[index]
-        connection, _, data = next(
-            self._reader.messages(self._images, start=stamp, stop=stamp + 1)
-        )
+        stamp, number, instruction = self._found[index]
+        at_once = self._reader.messages(self._images, start=stamp, stop=stamp + 1)
+        connection, _, data = next(islice(at_once, number, None))
         message = self._reader.deserialize(data, connection.msgtype)
         convert = unpack if connection.msgtype == _IMAGES[0] else decompress
         try:

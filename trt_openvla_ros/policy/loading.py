@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 
 from trt_openvla_ros.checkpoints.artifact import Manifest
@@ -12,6 +13,8 @@ from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.prompt import PROMPT_STYLES
 from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS
 from trt_openvla_ros.settings import setting
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class ModelSettings:
     allow_failed_verify: bool = setting(
         False, 'Load an artifact of the pipeline even if its stage verify failed.'
     )
+    read_all: bool = setting(
+        False,
+        'Read every file of an artifact before it is loaded, and compare it with its hash; '
+        'otherwise a file of over 64 MiB is trusted while its size and time stay.',
+    )
 
 
 def check_checkpoint(settings: ModelSettings) -> None:
@@ -61,18 +69,28 @@ def check_checkpoint(settings: ModelSettings) -> None:
 
     Raises:
         ConfigError: No checkpoint is named.
-        ArtifactError: The checkpoint is an artifact whose verification failed.
+        ArtifactError: The checkpoint is an artifact whose verification failed, or whose manifest
+            was changed.
     """
     if not settings.checkpoint:
         raise ConfigError(
             "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
         )
     manifest = Manifest.read(Path(settings.checkpoint).expanduser())
-    failures = manifest.failures if manifest else ''
-    if failures and not settings.allow_failed_verify:
+    if manifest is None:
+        return
+    if settings.read_all:
+        manifest.check_content()
+    if manifest.failures and not settings.allow_failed_verify:
         raise ArtifactError(
-            f'artifact {settings.checkpoint} failed its verification: {failures}; build it again, '
-            'or set the parameter allow_failed_verify to true'
+            f'artifact {settings.checkpoint} failed its verification: {manifest.failures}; build '
+            'it again, or set the parameter allow_failed_verify to true'
+        )
+    if manifest.unverified:
+        _log.warning(
+            'artifact %s: verify has not compared %s as it is now; run the stage verify',
+            settings.checkpoint,
+            ', '.join(manifest.unverified),
         )
 
 

@@ -18,6 +18,7 @@ from trt_openvla_ros.checkpoints.artifact import (
     VISION_ENGINE,
     VISION_ONNX,
 )
+from trt_openvla_ros.checkpoints.hashes import files_below
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.checkpoints.trtllm import CONFIG, ENGINE, TrtllmCheckpoint
 from trt_openvla_ros.engines.tensorrt.build import build_vision_engine
@@ -31,7 +32,6 @@ from trt_openvla_ros.engines.tensorrt_llm.build import (
 from trt_openvla_ros.engines.tensorrt_llm.config import EngineConfig
 from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.pipeline.artifact import Artifact
-from trt_openvla_ros.pipeline.hashes import files_below
 from trt_openvla_ros.pipeline.machine import gpu, versions
 from trt_openvla_ros.pipeline.settings import Common
 from trt_openvla_ros.settings import setting

@@ -13,12 +13,12 @@ from typing import Any
 from trt_openvla_ros.checkpoints import trtllm
 from trt_openvla_ros.checkpoints.artifact import (
     LLM_BACKBONE,
-    PROJECTOR,
     TRTLLM_CHECKPOINT,
-    VISION,
+    VISION_ONNX,
+    VISION_ONNX_WEIGHTS,
 )
 from trt_openvla_ros.checkpoints.json_files import read_object, write_json
-from trt_openvla_ros.checkpoints.released import Checkpoint, CONFIG, PREPROCESSOR
+from trt_openvla_ros.checkpoints.released import Checkpoint, CONFIG
 from trt_openvla_ros.checkpoints.tensor_files import list_shards, stored_tensors
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pipeline.artifact import Artifact
@@ -81,7 +81,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     language_bytes = artifact.facts('save_backbone')['language_bytes']
     checkpoint = Checkpoint.open(artifact.path)
     _check_fit(settings, checkpoint)
-    inputs = {LLM_BACKBONE: artifact.path / LLM_BACKBONE}
+    inputs = {name: artifact.path / name for name in (LLM_BACKBONE, CONFIG)}
     used = {'qformat': settings.qformat, 'dtype': settings.dtype}
     if settings.qformat != 'bf16':
         used = {
@@ -89,8 +89,8 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
             **source_key(settings),
             'prompt_style': common.prompt_style,
         }
-        for name in (VISION, PROJECTOR, CONFIG, PREPROCESSOR):
-            inputs[name] = artifact.path / name
+        entries = artifact.manifest.entries('save_backbone') - {VISION_ONNX, VISION_ONNX_WEIGHTS}
+        inputs = {name: artifact.path / name for name in entries}
         images = recorded(settings, 'quantize')
         if images:
             inputs['frames'] = images

@@ -10,16 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from trt_openvla_ros.checkpoints.artifact import (
-    LANGUAGE_ENGINE,
-    LLM_BACKBONE,
-    PROJECTOR,
-    TRTLLM_CHECKPOINT,
-    VERIFICATION,
-    VISION,
-    VISION_ENGINE,
-    VISION_ONNX,
-)
+from trt_openvla_ros.checkpoints.artifact import VERIFICATION
 from trt_openvla_ros.checkpoints.json_files import write_json
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.engines.base import DTYPES
@@ -46,17 +37,6 @@ _FIRST_SEED = 3_000_000
 _SPARE = 2_000_000_000  # bytes beside the weights
 _ROTATIONS = ('roll', 'pitch', 'yaw')
 _TRANSLATIONS = ('x', 'y', 'z')
-_PARTS = (
-    LLM_BACKBONE,
-    VISION,
-    PROJECTOR,
-    VISION_ONNX,
-    f'{VISION_ONNX}.data',
-    TRTLLM_CHECKPOINT,
-    LANGUAGE_ENGINE,
-    VISION_ENGINE,
-)
-
 _log = logging.getLogger(__name__)
 
 
@@ -113,7 +93,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     artifact.facts('save_backbone')
     checkpoint = Checkpoint.open(common.checkpoint)
     files = {f'original/{name}': file for name, file in checkpoint.files.items()}
-    files |= {name: artifact.path / name for name in _PARTS if (artifact.path / name).exists()}
+    files |= {name: artifact.path / name for name in artifact.manifest.entries() - {VERIFICATION}}
     images = recorded(settings, 'verify')
     if images:
         files['frames'] = images

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered as long as a file keeps its size and modification time."""
+"""SHA-256 of files. That of a large file is remembered while its size and its time stay."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from trt_openvla_ros.errors import ArtifactError
 
 _CHUNK = 1 << 22
 _WORTH_A_BAR = 1 << 30
+_LARGE = 1 << 26  # bytes; smaller files are read anew each time, which takes milliseconds
 
 
 class Hashes:
-    """Hashes files, and remembers their hashes."""
+    """Hashes files, and remembers the hashes of large ones."""
 
-    def __init__(self, known: dict[str, list[Any]]) -> None:
-        """Keep hashes in `known`: path to size, modification time [ns] and hash."""
-        self._known = known
+    def __init__(self, known: dict[str, list[Any]], base: Path) -> None:
+        """Keep hashes in `known`: path to size, modification time [ns] and hash.
+
+        A path below `base` is kept relative to it, so that a directory may move with its hashes.
+        """
+        self._known, self._base = known, base
 
     def of(self, inputs: Mapping[str, Path]) -> dict[str, str]:
         """Hash files, and every file below directories.
@@ -46,8 +50,18 @@ class Hashes:
         ) as bar:
             return {name: self._hash(path, bar) for name, path in files.items()}
 
+    def moved(self, old: Path, new: Path) -> None:
+        """Keep the hashes of a file or directory that got another name."""
+        before, after = self._name(old), self._name(new)
+        for name in [*self._known]:
+            if name == before or name.startswith(f'{before}/'):
+                self._known[after + name.removeprefix(before)] = self._known.pop(name)
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._base) if path.is_relative_to(self._base) else path)
+
     def _recall(self, path: Path) -> str | None:
-        size, stamp, digest = self._known.get(str(path), (None, None, None))
+        size, stamp, digest = self._known.get(self._name(path), (None, None, None))
         stat = path.stat()
         return digest if (size, stamp) == (stat.st_size, stat.st_mtime_ns) else None
 
@@ -62,7 +76,8 @@ class Hashes:
                     sha.update(chunk)
                     bar.update(len(chunk))
             digest = sha.hexdigest()
-            self._known[str(path)] = [stat.st_size, stat.st_mtime_ns, digest]
+            if stat.st_size >= _LARGE:
+                self._known[self._name(path)] = [stat.st_size, stat.st_mtime_ns, digest]
         return digest
 
 
