@@ -30,6 +30,7 @@ setup(
         'huggingface_hub',
         'numpy',
         'pillow',
+        'pydantic>=2',
         'safetensors>=0.4',
         'sentencepiece',
         'timm>=0.9.10',

@@ -22,6 +22,7 @@ from PIL import Image
 from trt_openvla_ros.codec import decode_prediction
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.errors import ConfigError, EngineError, InputError, OutputError
+from trt_openvla_ros.text_files import read_text
 
 TOKEN_VARIABLE = 'TRT_OPENVLA_TOKEN'
 _ERRORS = {
@@ -259,8 +260,7 @@ def find_token(file: str, setting: str) -> str | None:
     token = os.environ.get(TOKEN_VARIABLE)
     if token is not None or not file:
         return token
-    path = Path(file).expanduser()
     try:
-        return path.read_text(encoding='utf-8').strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{setting} {path} cannot be read: {error}') from error
+        return read_text(Path(file).expanduser()).strip()
+    except ConfigError as error:
+        raise ConfigError(f'{setting}: {error}') from error

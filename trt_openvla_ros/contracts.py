@@ -231,16 +231,26 @@ class ActionStatistics:
         """Check the three vectors.
 
         Raises:
-            ConfigError: The three are not vectors of one length, or a value is not finite.
+            ConfigError: The three are not vectors of one length, a value is not finite, or a range
+                is reversed.
         """
         shapes = self.q01.shape, self.q99.shape, self.mask.shape
-        if self.q01.ndim != 1 or len(set(shapes)) != 1:
+        if self.q01.ndim != 1 or not self.q01.size or len(set(shapes)) != 1:
             raise ConfigError(
                 'q01, q99 and mask have the shapes {}, {} and {}; one vector of the same length '
                 'is needed'.format(*shapes)
             )
         if not (np.isfinite(self.q01).all() and np.isfinite(self.q99).all()):
             raise ConfigError('q01 or q99 is not finite')
+        with np.errstate(over='ignore'):
+            span = np.where(self.mask, self.q99 - self.q01, 0.0)
+        wrong = np.flatnonzero(~(span >= 0) | np.isinf(span))
+        if len(wrong):
+            at = wrong[0]
+            raise ConfigError(
+                f'dimension {at} ranges from q01 = {self.q01[at]:g} to q99 = {self.q99[at]:g}; '
+                'q99 must be the larger one, and their difference finite'
+            )
 
     @property
     def action_dim(self) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.text_files import read_text
 
 T = TypeVar('T')
 
@@ -196,10 +197,7 @@ def _rule(rule: str, node: str) -> Iterator[tuple[str, Any, str]]:
 
 
 def _file(path: Path, node: str) -> Iterator[tuple[str, Any, str]]:
-    try:
-        content = _parse(path.read_text(encoding='utf-8'), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f'parameter file {path} cannot be read: {error}') from error
+    content = _parse(read_text(path), str(path))
     content = content if isinstance(content, dict) else {}
     mine = [key for key in content if _is_for(str(key), node)]
     if not mine:

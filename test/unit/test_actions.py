@@ -58,7 +58,7 @@ def test_statistics_without_mask_scale_every_dimension():
 @pytest.mark.parametrize(
     ('entry', 'reason'),
     [
-        ({}, 'action.q01'),
+        ({}, 'action is missing'),
         ({'action': {'q01': [0.0]}}, 'q99'),
         ({'action': {'q01': [0.0, 1.0], 'q99': [1.0]}}, 'shapes'),
         ({'action': {'q01': [0.0], 'q99': [float('nan')]}}, 'finite'),
@@ -66,5 +66,5 @@ def test_statistics_without_mask_scale_every_dimension():
     ],
 )
 def test_statistics_that_cannot_be_used_are_named(entry, reason):
-    with pytest.raises(ConfigError, match=rf"'toy'.*{reason}"):
+    with pytest.raises(ConfigError, match=f'toy.*{reason}'):
         read_statistics(entry, 'toy')

@@ -17,7 +17,7 @@ ROWS = [
     {'policy', 'sim'},
     {'engines'},
     {'checkpoints'},
-    {'pictures', 'client', 'codec', 'contracts', 'settings', 'errors', 'version'},
+    {'pictures', 'client', 'codec', 'contracts', 'settings', 'text_files', 'errors', 'version'},
 ]
 ROS = {
     'builtin_interfaces',

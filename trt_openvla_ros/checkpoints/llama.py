@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from trt_openvla_ros.checkpoints.json_files import checked, Count, Positive, Schema, Size
 from trt_openvla_ros.errors import ConfigError
 
 # The release leaves out values that equal the defaults of transformers' config classes. These are
@@ -69,6 +70,28 @@ class LlamaConfig:
         return self.num_kv_heads * self.head_dim
 
 
+class _Rope(Schema):
+    rope_type: str | None = None
+    type: str | None = None
+    rope_theta: Positive | None = None
+
+
+class _TextConfig(Schema):
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Size | None = None
+    max_position_embeddings: Size
+    rms_norm_eps: Positive
+    rope_theta: Positive | None = None
+    rope_parameters: _Rope | None = None
+    rope_scaling: _Rope | None = None
+    tie_word_embeddings: bool | None = None
+
+
 def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -> LlamaConfig:
     """Read a language model's configuration; missing values get transformers' defaults.
 
@@ -80,8 +103,9 @@ def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -
     Raises:
         ConfigError: The architecture is no Llama that we support.
     """
+    way_out = 'take config.json of the checkpoint that this one was made from'
     kind = text.get('model_type', 'llama')
-    if kind not in _LLM_DEFAULTS:
+    if not isinstance(kind, str) or kind not in _LLM_DEFAULTS:
         raise ConfigError(
             f'{source}: the language model {kind!r} is not supported; '
             f'supported: {", ".join(_LLM_DEFAULTS)}'
@@ -92,24 +116,47 @@ def read_text_config(text: Mapping[str, Any], max_length: int, source: object) -
             raise ConfigError(
                 f'{source}: {key} {value[key]!r} is not supported; only {supported!r} is'
             )
+    llm = checked(_TextConfig, value, f'{source}: text_config', way_out)
     # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling.
-    rope = value.get('rope_parameters') or value.get('rope_scaling') or {}
-    if rope.get('rope_type', rope.get('type', 'default')) != 'default':
-        raise ConfigError(f'{source}: RoPE scaling {rope} is not supported')
-    heads = value['num_attention_heads']
-    return LlamaConfig(
-        vocab_size=value['vocab_size'],
-        hidden_size=value['hidden_size'],
-        intermediate_size=value['intermediate_size'],
-        num_layers=value['num_hidden_layers'],
+    rope = llm.rope_parameters or llm.rope_scaling or _Rope()
+    if (rope.rope_type or rope.type or 'default') != 'default':
+        raise ConfigError(
+            f'{source}: RoPE scaling {rope.rope_type or rope.type!r} is not supported'
+        )
+    heads = llm.num_attention_heads
+    shape = LlamaConfig(
+        vocab_size=llm.vocab_size,
+        hidden_size=llm.hidden_size,
+        intermediate_size=llm.intermediate_size,
+        num_layers=llm.num_hidden_layers,
         num_heads=heads,
-        num_kv_heads=value.get('num_key_value_heads') or heads,
-        head_dim=value.get('head_dim') or value['hidden_size'] // heads,
-        max_positions=min(value['max_position_embeddings'], max_length),
-        rms_norm_eps=value['rms_norm_eps'],
-        rope_theta=float(rope.get('rope_theta', value.get('rope_theta', 10000.0))),
-        tie_word_embeddings=bool(value.get('tie_word_embeddings', False)),
+        num_kv_heads=llm.num_key_value_heads or heads,
+        head_dim=llm.head_dim or llm.hidden_size // heads,
+        max_positions=min(llm.max_position_embeddings, max_length),
+        rms_norm_eps=llm.rms_norm_eps,
+        rope_theta=float(rope.rope_theta or llm.rope_theta or 10000.0),
+        tie_word_embeddings=bool(llm.tie_word_embeddings),
     )
+    check_heads(shape, source)
+    return shape
+
+
+def check_heads(llm: LlamaConfig, source: object) -> None:
+    """Refuse numbers of heads that no attention can have.
+
+    Args:
+        llm: The shape of the model.
+        source: Path of the file that says so, for the message.
+
+    Raises:
+        ConfigError: The heads do not fit each other, or the width of a head is 0 or odd.
+    """
+    if llm.num_heads % llm.num_kv_heads or llm.head_dim % 2 or not llm.head_dim:
+        raise ConfigError(
+            f'{source}: {llm.num_heads} heads, {llm.num_kv_heads} key-value heads and '
+            f'{llm.head_dim} elements per head do not fit; the second must divide the first, and '
+            'the third must be even'
+        )
 
 
 def write_text_config(llm: LlamaConfig, kind: str, dtype: str) -> dict[str, Any]:

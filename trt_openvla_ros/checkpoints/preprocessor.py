@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.checkpoints.json_files import checked, Positive, Schema
 
 # Pillow's numbers, which tvf_resize_params of the file uses.
 _INTERPOLATION = {'nearest': 0, 'lanczos': 1, 'bilinear': 2, 'bicubic': 3, 'box': 4, 'hamming': 5}
@@ -42,10 +43,65 @@ class Branch:
     std: np.ndarray
 
 
+_Side = Annotated[int, Field(ge=1, le=4096)]  # [px]
+_Sides = Annotated[list[_Side], Field(min_length=1, max_length=2)]
+_Colour = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Spread = Annotated[list[Positive], Field(min_length=3, max_length=3)]
+_Fill = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+class _Resize(Schema):
+    size: _Side | _Sides | None = None
+    interpolation: Annotated[int, Field(ge=0, le=5)] | None = None
+
+
+class _Crop(Schema):
+    output_size: _Side | _Sides | None = None
+
+
+class _Normalise(Schema):
+    mean: _Colour | None = None
+    std: _Spread | None = None
+
+
+class _Preprocessor(Schema):
+    input_sizes: Annotated[
+        list[Annotated[list[_Side], Field(min_length=2, max_length=3)]],
+        Field(min_length=1, max_length=2),
+    ]
+    image_resize_strategy: str | None = None
+    interpolations: list[Literal[tuple(_INTERPOLATION)]] | None = None
+    means: list[_Colour]
+    stds: list[_Spread]
+    tvf_resize_params: list[_Resize] | None = None
+    tvf_crop_params: list[_Crop] | None = None
+    tvf_normalize_params: list[_Normalise] | None = None
+    tvf_do_letterbox: bool | list[bool] | None = None
+    tvf_letterbox_fill: _Fill | list[_Fill | None] | None = None
+
+    @model_validator(mode='after')
+    def _check_towers(self) -> _Preprocessor:
+        for name in _PER_TOWER:
+            entries = getattr(self, name)
+            if entries and len(entries) != len(self.input_sizes):
+                raise ValueError(
+                    f'{name} has {len(entries)} entries and input_sizes {len(self.input_sizes)}'
+                )
+        return self
+
+
+_PER_TOWER = ('interpolations', 'means', 'stds', 'tvf_resize_params', 'tvf_crop_params')
+_PER_TOWER += ('tvf_normalize_params',)
+
+
 def read_preprocessor(
-    config: Mapping[str, Any],
+    content: Mapping[str, Any], source: object = 'preprocessor_config.json'
 ) -> tuple[tuple[Branch, ...], tuple[int, int, int] | None]:
     """Read preprocessor_config.json.
+
+    Args:
+        content: Content of the file.
+        source: Path of the file, for messages.
 
     Returns:
         The towers' branches in channel order, and the colour that pads the image to a square, or
@@ -54,10 +110,21 @@ def read_preprocessor(
     Raises:
         ConfigError: A key is missing or unusable.
     """
-    try:
-        return _parse(config)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ConfigError(f'preprocessor_config.json cannot be used: {error!r}') from error
+    config = checked(_Preprocessor, content, source, 'take the file of the original checkpoint')
+    branches = tuple(_branch(config, index) for index in range(len(config.input_sizes)))
+    strategy = config.image_resize_strategy or 'resize-naive'
+    letterbox, fill = config.tvf_do_letterbox, config.tvf_letterbox_fill
+    if letterbox is None:
+        letterbox = strategy == 'letterbox'
+    if isinstance(letterbox, list):  # some forks store one entry per tower
+        letterbox = any(letterbox)
+    if fill and not isinstance(fill[0], int):
+        fill = fill[-1]
+    if not letterbox:
+        return branches, None
+    # The reference pads once, with the last tower's mean colour.
+    red, green, blue = fill or [int(mean * 255) for mean in config.means[-1]]
+    return branches, (red, green, blue)
 
 
 def write_preprocessor(side: int, norms: Sequence[Norm], letterbox: bool) -> dict[str, Any]:
@@ -91,39 +158,24 @@ def write_preprocessor(side: int, norms: Sequence[Norm], letterbox: bool) -> dic
     }
 
 
-def _parse(config: Mapping[str, Any]) -> tuple[tuple[Branch, ...], tuple[int, int, int] | None]:
-    sizes = [tuple(size[-2:]) for size in config['input_sizes']]
-    strategy = config.get('image_resize_strategy', 'resize-naive')
-    stored = config.get('tvf_normalize_params')
-    branches = []
-    for index, size in enumerate(sizes):
-        # Stored tvf_* keys win: openvla-7b's hold means rounded to bfloat16, as in training.
-        normalise = stored[index] if stored else {}
-        resize = (config.get('tvf_resize_params') or [{}] * len(sizes))[index]
-        crop = (config.get('tvf_crop_params') or [{}] * len(sizes))[index]
-        target = resize.get('size', size if strategy == 'resize-naive' else size[0])
-        if isinstance(target, list | tuple):
-            target = tuple(target) if len(target) == 2 else target[0]
-        names = config.get('interpolations') or ['bicubic'] * len(sizes)
-        crop_size = crop.get('output_size', size)
-        if isinstance(crop_size, int):
-            crop_size = (crop_size, crop_size)
-        branches.append(
-            Branch(
-                Geometry(
-                    size=target,
-                    crop=tuple(crop_size),
-                    interpolation=resize.get('interpolation', _INTERPOLATION[names[index]]),
-                ),
-                mean=np.asarray(normalise.get('mean', config['means'][index]), np.float32),
-                std=np.asarray(normalise.get('std', config['stds'][index]), np.float32),
-            )
-        )
-    do_letterbox = config.get('tvf_do_letterbox', strategy == 'letterbox')
-    fill = config.get('tvf_letterbox_fill')
-    if isinstance(do_letterbox, list):  # some forks store one entry per tower
-        do_letterbox, fill = any(do_letterbox), fill[-1] if fill else None
-    if not do_letterbox:
-        return tuple(branches), None
-    # The reference pads once, with the last tower's mean colour.
-    return tuple(branches), tuple(fill or [int(mean * 255) for mean in config['means'][-1]])
+def _branch(config: _Preprocessor, index: int) -> Branch:
+    size = tuple(config.input_sizes[index][-2:])
+    naive = (config.image_resize_strategy or 'resize-naive') == 'resize-naive'
+    names = config.interpolations
+    # Stored tvf_* keys win: openvla-7b's hold means rounded to bfloat16, as in training.
+    normalise = (config.tvf_normalize_params or {index: _Normalise()})[index]
+    resize = (config.tvf_resize_params or {index: _Resize()})[index]
+    crop = (config.tvf_crop_params or {index: _Crop()})[index].output_size or list(size)
+    target = resize.size or (list(size) if naive else size[0])
+    if isinstance(target, list):
+        target = tuple(target) if len(target) == 2 else target[0]
+    interpolation = resize.interpolation
+    if interpolation is None:
+        interpolation = _INTERPOLATION[names[index] if names else 'bicubic']
+    if isinstance(crop, int) or len(crop) == 1:
+        crop = [crop if isinstance(crop, int) else crop[0]] * 2
+    return Branch(
+        Geometry(target, tuple(crop), interpolation),
+        mean=np.asarray(normalise.mean or config.means[index], np.float32),
+        std=np.asarray(normalise.std or config.stds[index], np.float32),
+    )

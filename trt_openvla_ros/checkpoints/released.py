@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-import logging
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Annotated, Any, TYPE_CHECKING
+
+from pydantic import Field
 
 from trt_openvla_ros.checkpoints.artifact import (
     LLM_BACKBONE,
@@ -17,37 +17,41 @@ from trt_openvla_ros.checkpoints.artifact import (
     PROJECTOR,
     VISION,
 )
-from trt_openvla_ros.checkpoints.json_files import read_object
+from trt_openvla_ros.checkpoints.foreign import download, refuse_foreign
+from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema
 from trt_openvla_ros.checkpoints.llama import LlamaConfig, PREFIX, read_text_config
-from trt_openvla_ros.checkpoints.statistics import read_statistics
+from trt_openvla_ros.checkpoints.shards import check_stored, QUANTISED_WAY_OUT, Shard
+from trt_openvla_ros.checkpoints.statistics import DataSets
 from trt_openvla_ros.checkpoints.tensor_files import list_shards
-from trt_openvla_ros.checkpoints.vision import PATCHES, read_towers, TOWER_PREFIXES, TowerConfig
-from trt_openvla_ros.contracts import ActionStatistics, find_statistics
+from trt_openvla_ros.checkpoints.vision import (
+    check_towers,
+    PATCHES,
+    read_towers,
+    TOWER_PREFIXES,
+    TowerConfig,
+)
+from trt_openvla_ros.contracts import ActionStatistics
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
-_log = logging.getLogger(__name__)
-
 CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
 STATISTICS = 'dataset_statistics.json'  # only fine-tuned checkpoints have it
 GENERATION = 'generation_config.json'
+PROCESSOR = 'processor_config.json'  # transformers 5 writes the image processor into it
+_WAY_OUT = 'take config.json of the checkpoint that this one was made from'
 
-_HUB_FILES = ['*.json', '*.safetensors', 'tokenizer.model']
 
-
-@dataclass(frozen=True)
-class Shard:
-    """A file with tensors.
-
-    Attributes:
-        path: The file.
-        prefix: Beginning of the tensor names that the file leaves out.
-    """
-
-    path: Path
-    prefix: str = ''
+class _Config(Schema):
+    llm_backbone_id: str = 'vicuna-v15-7b'  # the reference's default is v01's
+    llm_max_length: Annotated[int, Field(ge=1, le=1 << 15)] = 2048
+    n_action_bins: Annotated[int, Field(ge=2, le=1 << 14)] = 256
+    pad_to_multiple_of: Annotated[int, Field(ge=0, le=1 << 14)] = 64
+    pad_token_id: Annotated[int, Field(ge=0)] | None = None
+    text_config: dict[str, Any] | None = None
+    norm_stats: dict[str, Any] | None = None
+    quantization_config: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,10 @@ class Checkpoint:
             ArtifactError: The manifest of an artifact cannot be read.
         """
         path = Path(source).expanduser()
+        refuse_foreign(path)
         if not path.is_dir():
-            path = _download(str(source))
+            path = download(str(source))
+            refuse_foreign(path)
         return cls._read(path, Manifest.read(path))
 
     @classmethod
@@ -98,17 +104,33 @@ class Checkpoint:
                 f'{path}/config.json has model_type {config.get("model_type")!r}; '
                 "an OpenVLA checkpoint has 'openvla'; set checkpoint to one"
             )
-        return cls(path, config, _read_json(path / PREPROCESSOR), artifact)
+        if config.get('quantization_config'):
+            raise ConfigError(
+                f'{path}/config.json: quantization_config says that the model is quantised; '
+                f'{QUANTISED_WAY_OUT}'
+            )
+        return cls(path, config, _read_preprocessor(path), artifact)
+
+    @cached_property
+    def _facts(self) -> _Config:
+        return checked(_Config, self.config, self.path / CONFIG, _WAY_OUT)
 
     @property
     def llm_backbone_id(self) -> str:
-        """Name of the language model, e.g. 'llama2-7b-pure'; the reference's default is v01's."""
-        return self.config.get('llm_backbone_id', 'vicuna-v15-7b')
+        """Name of the language model, e.g. 'llama2-7b-pure'."""
+        return self._facts.llm_backbone_id
 
-    @property
+    @cached_property
     def towers(self) -> tuple[TowerConfig, ...]:
-        """The vision towers in channel order."""
-        return read_towers(self.config, self.path / CONFIG)
+        """The vision towers in channel order.
+
+        Raises:
+            ConfigError: config.json describes no towers that we support, or not those stored here.
+        """
+        towers = read_towers(self.config, self.path / CONFIG)
+        pieces = {name: piece for shard in self.shards for name, piece in shard.pieces.items()}
+        check_towers(towers, pieces, self.path / CONFIG)
+        return towers
 
     @cached_property
     def image_tokens(self) -> int:
@@ -127,60 +149,54 @@ class Checkpoint:
         Raises:
             ConfigError: The architecture is no Llama that we support.
         """
-        text = self.config.get('text_config') or {}
-        return read_text_config(text, self.config.get('llm_max_length', 2048), self.path / CONFIG)
+        text = self._facts.text_config or {}
+        return read_text_config(text, self._facts.llm_max_length, self.path / CONFIG)
 
     @property
     def architecture(self) -> str:
         """Model type of the language model in transformers: 'llama' or 'mistral'."""
-        return (self.config.get('text_config') or {}).get('model_type', 'llama')
+        return (self._facts.text_config or {}).get('model_type', 'llama')
 
     @property
     def action_bins(self) -> int:
         """Number of bin edges of an action."""
-        return self.config.get('n_action_bins', 256)
+        return self._facts.n_action_bins
 
     @property
     def padding_rows(self) -> int:
         """Rows that config.json adds behind the vocabulary, for padding."""
-        return self.config.get('pad_to_multiple_of', 64)
+        return self._facts.pad_to_multiple_of
+
+    @property
+    def pad_id(self) -> int | None:
+        """Id of the padding token; None if config.json does not give it."""
+        return self._facts.pad_token_id
 
     @cached_property
-    def norm_stats(self) -> dict[str, dict]:
-        """Stored statistics by unnorm_key; dataset_statistics.json wins over config.json."""
-        own = self.path / STATISTICS
-        stats = _read_json(own) if own.is_file() else self.config.get('norm_stats')
-        if not stats:
-            raise ConfigError(
-                f'{self.path} has no norm_stats in config.json and no dataset_statistics.json; '
-                'without them token ids cannot become metres and radians'
-            )
-        return stats
+    def _data_sets(self) -> DataSets:
+        own = self.path / STATISTICS  # wins over config.json
+        if own.is_file():
+            return DataSets(own, _read_json(own))
+        return DataSets(self.path / CONFIG, self._facts.norm_stats or {})
 
-    @cached_property
+    @property
+    def norm_stats(self) -> Mapping[str, Any]:
+        """Stored statistics by unnorm_key."""
+        return self._data_sets.entries
+
+    @property
     def statistics(self) -> dict[str, ActionStatistics]:
-        """Usable statistics by unnorm_key; a warning names each unusable entry."""
-        read = {key: self._usable(key) for key in self.norm_stats}
-        return {key: one for key, one in read.items() if one is not None}
-
-    def _usable(self, key: str) -> ActionStatistics | None:
-        try:
-            return read_statistics(self.norm_stats[key], key)
-        except ConfigError as error:
-            _log.warning('%s: %s', self.path, error)
-            return None
+        """Usable statistics by unnorm_key; a warning names each unusable entry once."""
+        return self._data_sets.usable
 
     def find_statistics(self, unnorm_key: str | None) -> tuple[str, ActionStatistics]:
         """Find the statistics of a data set; None is allowed if there is only one.
 
         Raises:
-            ConfigError: There is no such key, or its statistics cannot be used.
+            ConfigError: There is no such key, or its statistics cannot be used; the message lists
+                all.
         """
-        stored = self.norm_stats
-        key = unnorm_key or (next(iter(stored)) if len(stored) == 1 else None)
-        if key in stored and key not in self.statistics:
-            read_statistics(stored[key], key)  # raises, and names the fault
-        return find_statistics(self.statistics, key, self.path)
+        return self._data_sets.find(unnorm_key, self.path)
 
     def tensors(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name without prefix, tensor on the CPU) for each stored tensor under prefix.
@@ -191,9 +207,8 @@ class Checkpoint:
             ConfigError: A file with weights is missing, pickled or unreadable.
         """
         for shard in self.shards:
-            with _opened(shard.path, 'pt') as file:
-                for key in file.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
-                    name = shard.prefix + key
+            with shard.open() as file:
+                for name, key in shard.keys.items():
                     if name.startswith(prefix):
                         yield name[len(prefix) :], file.get_tensor(key)
 
@@ -210,12 +225,10 @@ class Checkpoint:
                 files[file.name] = file
         return dict(sorted(files.items()))
 
-    def _shape(self, name: str) -> list[int]:
+    def _shape(self, name: str) -> tuple[int, ...]:
         for shard in self.shards:
-            key = name.removeprefix(shard.prefix)
-            with _opened(shard.path, 'np') as file:
-                if key in file.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
-                    return file.get_slice(key).get_shape()
+            if name in shard.pieces:
+                return shard.pieces[name].shape
         raise ConfigError(f'{self.path} has no weight {name}')
 
     @cached_property
@@ -226,51 +239,36 @@ class Checkpoint:
             ConfigError: A file is missing.
         """
         if self.artifact is None:
-            shards = [Shard(file) for file in list_shards(self.path)]
+            files = dict.fromkeys(list_shards(self.path), '')
         else:
             read = [] if self.artifact.trtllm_checkpoint else [LLM_BACKBONE]
             if self.artifact.stages:
                 self.artifact.check([VISION, PROJECTOR, *read])
-            shards = [Shard(self.path / VISION), Shard(self.path / PROJECTOR)]
-            backbone = self.path / LLM_BACKBONE
-            shards += [Shard(file, PREFIX) for file in list_shards(backbone)]
-        missing = [str(s.path.relative_to(self.path)) for s in shards if not s.path.is_file()]
+            files = dict.fromkeys([self.path / VISION, self.path / PROJECTOR], '')
+            files |= dict.fromkeys(list_shards(self.path / LLM_BACKBONE), PREFIX)
+        missing = [str(file.relative_to(self.path)) for file in files if not file.is_file()]
         if missing:
             raise ConfigError(
                 f'{self.path} lacks {", ".join(missing)}; weights are read from safetensors only '
                 '(pickled .bin and .pt files are refused, because loading them runs code); '
                 'convert such files, or download the checkpoint again'
             )
+        shards = [Shard.read(file, prefix) for file, prefix in files.items()]
+        check_stored(shards, self.path)
         return shards
-
-
-@contextmanager
-def _opened(path: Path, framework: str) -> Iterator[Any]:
-    from safetensors import safe_open, SafetensorError
-
-    try:
-        with safe_open(path, framework=framework) as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f'{path} cannot be read: {error}; if it comes from a clone, run `git lfs pull`'
-        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     return read_object(path, 'the directory is no Hugging Face checkpoint', 'download it again')
 
 
-def _download(source: str) -> Path:
-    if source.count('/') != 1 or source.startswith(('.', '/', '~')):
-        raise ConfigError(f'checkpoint {source!r} is neither a directory nor a Hub id (org/name)')
-    try:
-        from huggingface_hub import snapshot_download
-
-        _log.info('downloading %s', source)
-        return Path(snapshot_download(source, allow_patterns=_HUB_FILES))
-    except Exception as error:
+def _read_preprocessor(path: Path) -> dict[str, Any]:
+    if (path / PREPROCESSOR).is_file() or not (path / PROCESSOR).is_file():
+        return _read_json(path / PREPROCESSOR)
+    nested = _read_json(path / PROCESSOR).get('image_processor')
+    if not isinstance(nested, dict):
         raise ConfigError(
-            f'checkpoint {source!r} is no directory here, and downloading it failed: {error}; '
-            'download it elsewhere, and set checkpoint to its directory'
-        ) from error
+            f'{path / PROCESSOR} has no image_processor, and {PREPROCESSOR} is missing; copy the '
+            'latter from the checkpoint that this one was made from'
+        )
+    return nested

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import json
+import logging
 from math import prod
 from pathlib import Path
 import struct
-from typing import TYPE_CHECKING
+from typing import Annotated, TYPE_CHECKING
 
-from trt_openvla_ros.checkpoints.json_files import read_object, write_json
+from pydantic import Field
+
+from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema, write_json
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ _ITEM = {
     **{'I64': 8, 'I32': 4, 'I16': 2, 'I8': 1, 'U8': 1, 'BOOL': 1},
 }
 _CHUNK = 1 << 24
+_log = logging.getLogger(__name__)
 _MOST_HEADER = 100_000_000  # [byte]; the limit of the format's own library
 
 
@@ -52,6 +56,12 @@ class Piece:
         return prod(self.shape) * _ITEM[self.dtype]
 
 
+class _Stored(Schema):
+    dtype: str
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=1 << 40)]], Field(max_length=16)]
+    data_offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+
+
 def stored_tensors(path: Path) -> dict[str, Piece]:
     """List the tensors of a file by name, without reading their bytes.
 
@@ -72,23 +82,26 @@ def stored_tensors(path: Path) -> dict[str, Piece]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ConfigError(f'{path} cannot be read: {error}') from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f'{path} is no safetensors file: {error}; download it again') from error
+    if not isinstance(header, dict):
+        raise ConfigError(f'{path} is no safetensors file; download it again')
     header.pop('__metadata__', None)
     pieces = {}
-    for name, entry in header.items():
-        first, end = entry['data_offsets']
+    for name, content in header.items():
+        entry = checked(_Stored, content, f'{path}: {name}', 'download it again')
+        first, end = entry.data_offsets
         begin = 8 + length + first
         if begin + end - first > total:
             raise ConfigError(
                 f'{path} is cut off: {name} ends at byte {begin + end - first} and the file has '
                 f'{total}; download it again'
             )
-        if entry['dtype'] not in _ITEM:
+        if entry.dtype not in _ITEM:
             raise ConfigError(
-                f'{path}: {name} has the unknown dtype {entry["dtype"]}; store it in another'
+                f'{path}: {name} has the unknown dtype {entry.dtype}; store it in another'
             )
-        piece = Piece(entry['dtype'], tuple(entry['shape']), _range(path, begin, end - first))
+        piece = Piece(entry.dtype, tuple(entry.shape), _range(path, begin, end - first))
         if piece.size != end - first:
             raise ConfigError(
                 f'{path}: {name} of {piece.dtype} {piece.shape} has {end - first} bytes; the '
@@ -130,17 +143,33 @@ def write_tensors(path: Path, pieces: Mapping[str, Piece], bar: tqdm) -> None:
                 raise ConfigError(f'{name} has {written} bytes; its shape needs {piece.size}')
 
 
+class _Index(Schema):
+    weight_map: Annotated[dict[str, str], Field(min_length=1)]
+
+
 def list_shards(directory: Path) -> list[Path]:
     """Name the files that hold a checkpoint's weights.
 
     Raises:
         ConfigError: The index cannot be read.
     """
-    index = directory / INDEX
+    index, single = directory / INDEX, directory / WEIGHTS
     if not index.is_file():
-        return [directory / WEIGHTS]
-    names = read_object(index, '', 'download it again')['weight_map'].values()
-    return [directory / name for name in sorted(set(names))]
+        return [single]
+    way_out = 'download it again'
+    read = checked(_Index, read_object(index, '', way_out), index, way_out)
+    names = set(read.weight_map.values())
+    # transformers, too, takes the single file first. Saving into a directory of shards leaves the
+    # old index behind.
+    if single.is_file() and WEIGHTS not in names:
+        _log.warning('%s is read, and %s beside it is not; delete the latter', single, INDEX)
+        return [single]
+    for name in names:
+        if Path(name).is_absolute() or '..' in Path(name).parts or '\0' in name:
+            raise ConfigError(
+                f'{index}: weight_map has {name!r}, which is outside of the directory; {way_out}'
+            )
+    return [directory / name for name in sorted(names)]
 
 
 def write_shards(directory: Path, shards: Sequence[Mapping[str, Piece]], bar: tqdm) -> None:

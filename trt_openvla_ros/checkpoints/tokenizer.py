@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 import shutil
+from typing import TYPE_CHECKING
 
 from trt_openvla_ros.checkpoints.json_files import read_object, write_json
 from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 FAST, SENTENCEPIECE, CONFIG = 'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json'
 SPECIAL, ADDED = 'special_tokens_map.json', 'added_tokens.json'
@@ -18,6 +22,13 @@ LLAMA = {
     'add_eos_token': False,
     'legacy': True,
 }
+# Keys of CONFIG that a copy keeps. The others are addresses of code, or are read by one release of
+# transformers and break another: version 5 writes a tokenizer_class and extra_special_tokens that
+# version 4 cannot read.
+_KEPT = (
+    *('added_tokens_decoder', 'bos_token', 'eos_token', 'unk_token', 'pad_token'),
+    *('clean_up_tokenization_spaces', 'legacy', 'model_max_length', 'padding_side'),
+)
 
 
 class Tokenizer:
@@ -43,12 +54,7 @@ class Tokenizer:
         self.empty_piece_id = self._require('\u2581')
 
     def _load_fast(self, path: Path) -> None:
-        import tokenizers
-
-        try:
-            fast = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
+        fast = _read_fast(path)
         self.vocab_size = fast.get_vocab_size(with_added_tokens=False)
         self.special = tuple(
             fast.get_added_tokens_decoder()[i].content
@@ -88,16 +94,47 @@ class Tokenizer:
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copy the tokenizer, without the keys that make transformers run the checkpoint's code."""
+    """Copy the tokenizer, without the keys that make transformers run the checkpoint's code.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
     for name in TOKENIZER_FILES:
-        if (source / name).is_file():
+        if name == FAST and (source / name).is_file():
+            _read_fast(source / name).save(str(directory / name))
+        elif (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
-    path = directory / CONFIG
+    path = source / CONFIG
     config = read_object(path, '', 'download it again') if path.is_file() else {}
-    config.pop('auto_map', None)
-    config.pop('processor_class', None)
-    if not (directory / SENTENCEPIECE).is_file():
-        # This key makes transformers build the fast tokenizer from tokenizer.model; tokenizer.json
-        # already holds it.
-        config.pop('add_prefix_space', None)
-    write_json(path, {**LLAMA, **config})
+    kept = {key: config[key] for key in _KEPT if key in config}
+    if (source / SENTENCEPIECE).is_file() and 'add_prefix_space' in config:
+        # Without tokenizer.model, this key makes transformers look for it.
+        kept['add_prefix_space'] = config['add_prefix_space']
+    write_json(directory / CONFIG, {**LLAMA, **kept})
+
+
+def _read_fast(path: Path) -> tokenizers.Tokenizer:
+    """Read tokenizer.json, without what a trainer's last call left in it.
+
+    transformers saves the padding and truncation of that call, and ignores them when it reads the
+    file. Dropout is for training, and makes ids random. A text begins with <s>; nothing ends it.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    import tokenizers
+
+    try:
+        fast = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
+    fast.no_padding()
+    fast.no_truncation()
+    if getattr(fast.model, 'dropout', None) is not None:
+        fast.model.dropout = None
+    begin = fast.token_to_id('<s>')
+    if begin is not None:
+        fast.post_processor = tokenizers.processors.TemplateProcessing(
+            single='<s> $A', pair='<s> $A <s> $B', special_tokens=[('<s>', begin)]
+        )
+    return fast

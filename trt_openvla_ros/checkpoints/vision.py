@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+import re
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
+from pydantic import ConfigDict, Field, field_validator
+
+from trt_openvla_ros.checkpoints.json_files import checked, Schema
 from trt_openvla_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoints.tensor_files import Piece
 
 _DINO = 'vit_large_patch14_reg4_dinov2.lvd142m'
 _SIGLIP_224 = 'vit_so400m_patch14_siglip_224'
@@ -26,6 +33,13 @@ VISION_BACKBONES: dict[str, tuple[int, tuple[tuple[str, str | None], ...]]] = {
     'dinosiglip-vit-so-224px': (224, ((_DINO, None), (_SIGLIP_224, None))),
     'dinosiglip-vit-so-384px': (384, ((_DINO, None), (_SIGLIP_384, None))),
 }
+
+# The timm models that a checkpoint may name, without the tag of their weights, and activations.
+_ARCHITECTURES = {
+    name.partition('.')[0] for _, models in VISION_BACKBONES.values() for name, _ in models
+}
+_TIMM_ID = re.compile(r'[a-z0-9_]+(\.[a-z0-9_]+)?')
+_ACTIVATIONS = ('quick_gelu', 'gelu', 'gelu_tanh', 'silu', 'relu')
 
 # Beginnings of tensor names: of all towers, of each tower in channel order, of the projector.
 TOWERS = 'vision_backbone.'
@@ -61,6 +75,46 @@ class TowerConfig:
         return {'num_classes': 0, 'img_size': self.image_size, **self.kwargs, **act}
 
 
+class _Arguments(Schema):
+    """The arguments of timm.create_model that a checkpoint may set: those that give a shape.
+
+    Others are refused. Some of them, e.g. checkpoint_path, make timm read another file, and old
+    releases of torch unpickle it, which runs code.
+    """
+
+    model_config = ConfigDict(extra='forbid')
+
+    depth: Annotated[int, Field(ge=2, le=128)] | None = None
+    embed_dim: Annotated[int, Field(ge=1, le=8192)] | None = None
+    num_heads: Annotated[int, Field(ge=1, le=128)] | None = None
+    mlp_ratio: Annotated[float, Field(gt=0, le=16)] | None = None
+    patch_size: Annotated[int, Field(ge=1, le=64)] | None = None
+    init_values: float | None = None
+    reg_tokens: Annotated[int, Field(ge=0, le=64)] | None = None
+    class_token: bool | None = None
+    no_embed_class: bool | None = None
+    pre_norm: bool | None = None
+    qkv_bias: bool | None = None
+
+
+class _Towers(Schema):
+    vision_backbone_id: Literal[tuple(VISION_BACKBONES)] = 'siglip-vit-so400m'
+    timm_model_ids: list[str] | None = None
+    image_sizes: list[Annotated[int, Field(ge=1, le=4096)]] | None = None
+    timm_override_act_layers: list[Literal[_ACTIVATIONS] | None] | None = None
+    timm_model_kwargs: list[_Arguments | None] | None = None
+    use_fused_vision_backbone: bool | None = None
+
+    @field_validator('timm_model_ids')
+    @classmethod
+    def _check_ids(cls, ids: list[str] | None) -> list[str] | None:
+        # timm also takes addresses and paths, such as hf-hub:who/what and local-dir:/somewhere.
+        for name in ids or ():
+            if name.partition('.')[0] not in _ARCHITECTURES or not _TIMM_ID.fullmatch(name):
+                raise ValueError(f'{name!r} is none of {", ".join(sorted(_ARCHITECTURES))}')
+        return ids
+
+
 def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig, ...]:
     """Read the towers of config.json in channel order; its explicit lists win over the id.
 
@@ -69,21 +123,19 @@ def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig,
         source: Path of config.json, for messages.
 
     Raises:
-        ConfigError: The backbone is unknown, or the lists disagree.
+        ConfigError: The backbone or a model is unknown, an argument may not be set, or the lists
+            disagree.
     """
-    backbone = config.get('vision_backbone_id', 'siglip-vit-so400m')
-    if backbone not in VISION_BACKBONES:
-        raise ConfigError(
-            f'unknown vision_backbone_id {backbone!r}; known: {", ".join(VISION_BACKBONES)}'
-        )
-    size, models = VISION_BACKBONES[backbone]
-    ids = config.get('timm_model_ids') or [name for name, _ in models]
-    sizes = config.get('image_sizes') or [size] * len(ids)
-    acts = config.get('timm_override_act_layers') or [act for _, act in models]
-    kwargs = config.get('timm_model_kwargs') or [{}] * len(ids)
-    fused = config.get(
-        'use_fused_vision_backbone', backbone.startswith(('dinoclip', 'dinosiglip'))
-    )
+    way_out = 'take config.json of the checkpoint that this one was made from'
+    found = checked(_Towers, config, source, way_out)
+    size, models = VISION_BACKBONES[found.vision_backbone_id]
+    ids = found.timm_model_ids or [name for name, _ in models]
+    sizes = found.image_sizes or [size] * len(ids)
+    acts = found.timm_override_act_layers or [act for _, act in models]
+    kwargs = found.timm_model_kwargs or [None] * len(ids)
+    fused = found.use_fused_vision_backbone
+    if fused is None:
+        fused = found.vision_backbone_id.startswith(('dinoclip', 'dinosiglip'))
     count = 2 if fused else 1
     if not len(ids) == len(sizes) == len(acts) == len(kwargs) == count:
         raise ConfigError(
@@ -91,7 +143,36 @@ def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig,
             'timm_override_act_layers and timm_model_kwargs have '
             f'{len(ids)}, {len(sizes)}, {len(acts)} and {len(kwargs)} entries'
         )
-    return tuple(map(TowerConfig, ids, sizes, acts, kwargs))
+    given = [one.model_dump(exclude_none=True) if one else {} for one in kwargs]
+    return tuple(map(TowerConfig, ids, sizes, acts, given))
+
+
+def check_towers(
+    towers: Sequence[TowerConfig], pieces: Mapping[str, Piece], source: object
+) -> None:
+    """Refuse towers of another size than the stored ones, before timm takes memory for them.
+
+    Args:
+        towers: Towers of config.json.
+        pieces: Stored tensors by name.
+        source: Path of config.json, for messages.
+
+    Raises:
+        ConfigError: Width or number of blocks differ.
+    """
+    for prefix, tower in zip(TOWER_PREFIXES, towers, strict=False):
+        width = pieces[prefix + PATCHES].shape[0] if prefix + PATCHES in pieces else 0
+        block = re.compile(rf'{re.escape(prefix)}blocks\.(\d+)\.')
+        found = [int(match[1]) for name in pieces if (match := block.match(name))]
+        blocks = 1 + max(found, default=-1)
+        # The last block is not used, so a checkpoint may leave it out.
+        depth = tower.kwargs.get('depth', blocks)
+        if tower.kwargs.get('embed_dim', width) != width or depth not in (blocks, blocks + 1):
+            raise ConfigError(
+                f'{source}: timm_model_kwargs has {tower.kwargs}, and {blocks} blocks of width '
+                f'{width} are stored as {prefix}*; take config.json of the checkpoint that this '
+                'one was made from'
+            )
 
 
 def write_towers(towers: Sequence[TowerConfig]) -> dict[str, Any]:

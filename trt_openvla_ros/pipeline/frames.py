@@ -14,6 +14,7 @@ from tqdm import tqdm
 from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.settings import setting
+from trt_openvla_ros.text_files import read_text
 
 INSTRUCTIONS = 'instructions.json'
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
@@ -173,7 +174,7 @@ def _instruction_of(image: Path, instructions: dict[str, str]) -> str:
     beside = image.with_suffix('.txt')
     text = instructions.get(image.name, '')
     if not text and beside.is_file():
-        text = beside.read_text(encoding='utf-8').strip()
+        text = read_text(beside).strip()
     if not text:
         raise ConfigError(
             f'{image} has no instruction; name it in {INSTRUCTIONS} beside it, or write it into '

@@ -28,13 +28,15 @@ class ImageProcessor:
     letterbox_fill: tuple[int, int, int] | None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ImageProcessor:
-        """Read preprocessor_config.json.
+    def from_config(
+        cls, config: Mapping[str, Any], source: object = 'preprocessor_config.json'
+    ) -> ImageProcessor:
+        """Read preprocessor_config.json, whose path is the source in messages.
 
         Raises:
             ConfigError: A key is missing or unusable.
         """
-        return cls(*read_preprocessor(config))
+        return cls(*read_preprocessor(config, source))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Prepare one image.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.checkpoints.released import Checkpoint, PREPROCESSOR
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.contracts import ActionStatistics, Description
 from trt_openvla_ros.engines.base import Decoding, Engines, Lengths
@@ -72,7 +72,10 @@ class ModelSpec:
         """
         if max_new_tokens < 1:
             raise ConfigError(f'max_new_tokens is {max_new_tokens}; at least 1 is needed')
-        processor = ImageProcessor.from_config(checkpoint.preprocessor)
+        key = checkpoint.find_statistics(unnorm_key)[0]
+        processor = ImageProcessor.from_config(
+            checkpoint.preprocessor, checkpoint.path / PREPROCESSOR
+        )
         _check_sizes(processor, checkpoint)
         tokenizer = Tokenizer(checkpoint.path)
         style = prompt_style or prompt_style_of(
@@ -88,7 +91,7 @@ class ModelSpec:
             prompter=Prompter(tokenizer, PROMPT_STYLES[style]),
             tokens=ActionTokens(tokenizer.vocab_size, checkpoint.action_bins),
             statistics=checkpoint.statistics,
-            unnorm_key=checkpoint.find_statistics(unnorm_key)[0],
+            unnorm_key=key,
             max_new_tokens=max_new_tokens,
             constrain=constrain,
         )

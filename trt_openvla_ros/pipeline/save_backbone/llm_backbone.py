@@ -97,7 +97,7 @@ def write_backbone(
 
 def _special_ids(checkpoint: Checkpoint) -> dict[str, int]:
     tokenizer = Tokenizer(checkpoint.path)
-    pad = checkpoint.config.get('pad_token_id', tokenizer.vocab_size)
+    pad = tokenizer.vocab_size if checkpoint.pad_id is None else checkpoint.pad_id
     return {
         'bos_token_id': tokenizer.bos_id,
         'eos_token_id': tokenizer.eos_id,

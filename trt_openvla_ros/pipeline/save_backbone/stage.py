@@ -25,7 +25,6 @@ from trt_openvla_ros.checkpoints.released import (
 from trt_openvla_ros.checkpoints.tensor_files import (
     Piece,
     progress,
-    stored_tensors,
     write_tensors,
 )
 from trt_openvla_ros.checkpoints.tokenizer import copy_tokenizer
@@ -102,8 +101,7 @@ class _Parts:
         unknown = []
         for file in checkpoint.shards:
             shard = {}
-            for key, piece in stored_tensors(file.path).items():
-                name = file.prefix + key
+            for name, piece in file.pieces.items():
                 if name.startswith(llama.PREFIX):
                     shard[name.removeprefix(llama.PREFIX)] = piece
                 elif name.startswith(vision.TOWERS):
