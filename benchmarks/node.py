@@ -17,7 +17,6 @@ import sys
 import time
 
 from ament_index_python.packages import get_package_prefix
-import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
@@ -27,6 +26,7 @@ from std_msgs.msg import String
 from trt_openvla_ros.evaluation.report import percentiles, print_latencies, write_json
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_message
+from trt_openvla_ros.pictures import read_picture_file
 
 ROOT = Path(__file__).parents[1]
 PHOTO = files('trt_openvla_ros.pipeline') / 'coffee.jpg'
@@ -40,8 +40,7 @@ class Camera:
     def __init__(self, node: rclpy.node.Node, instruction: str) -> None:
         """Make publishers and the subscription to the action."""
         self.node, self.instruction = node, instruction
-        photo = cv2.cvtColor(cv2.imread(str(PHOTO)), cv2.COLOR_BGR2RGB)
-        self.message = to_message(photo)
+        self.message = to_message(read_picture_file(PHOTO))
         self.message.header.frame_id = 'camera'
         self.images = node.create_publisher(Image, 'image', qos_profile_sensor_data)
         self.instructions = node.create_publisher(String, 'instruction', 10)

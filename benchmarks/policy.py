@@ -26,6 +26,7 @@ import torchvision.transforms.functional as TVF  # noqa: N812 - the field's name
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.checkpoints.vision import PROJECTOR
 from trt_openvla_ros.evaluation.report import percentiles, print_latencies, write_json
+from trt_openvla_ros.pictures import read_picture_file
 from trt_openvla_ros.policy import Policy
 
 _BICUBIC = InterpolationMode.BICUBIC
@@ -87,8 +88,7 @@ def main() -> int:
     parser.add_argument('--json', type=Path, help='write the result here')
     args = parser.parse_args()
 
-    with PHOTO.open('rb') as file:
-        image = np.asarray(Image.open(file).convert('RGB'))
+    image = read_picture_file(PHOTO)
     with tempfile.TemporaryDirectory() as directory:
         path = write_random_checkpoint(Path(directory), tower=TOWER, llm=LLM)
         policy = Policy.from_checkpoint(path)

@@ -17,6 +17,10 @@ class InputError(PolicyError):
     """An image or instruction that the policy cannot use."""
 
 
+class SizeError(InputError):
+    """An image with more pixels or bytes than are allowed."""
+
+
 class EngineError(PolicyError):
     """A backend failed to load or to compute."""
 

@@ -5,35 +5,47 @@ H, W: size of the image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
 
+import cv2  # noqa: F401 - at the start, and not with the first image
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from trt_openvla_ros.pictures import check, decompress, unpack
+from trt_openvla_ros.pictures import check, decompress, MAX_PIXELS, unpack
 
 # Encodings that every cv_bridge converts as we do; its 16-bit, 8UC and YUV rules vary by version.
 _BY_CV_BRIDGE = {'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'}
 
 
-def to_rgb(message: Image | CompressedImage) -> np.ndarray:
+def to_rgb(
+    message: Image | CompressedImage,
+    max_pixels: int = MAX_PIXELS,
+    warn: Callable[[str], object] | None = None,
+) -> np.ndarray:
     """Convert a camera image.
+
+    Args:
+        message: The image.
+        max_pixels: Largest product of width and height.
+        warn: Function that gets a sentence if the sender of a compressed image lost its colours.
 
     Returns:
         [H, W, 3] uint8 RGB; may share memory with the message.
 
     Raises:
         InputError: The encoding is not a colour or grey image, or the data do not fit the size.
+        SizeError: The image has more pixels than max_pixels.
     """
     if isinstance(message, CompressedImage):
-        return decompress(message)
+        return decompress(message, max_pixels, warn)
     bridge = _cv_bridge()
     if bridge is None or message.encoding not in _BY_CV_BRIDGE:
-        return unpack(message)
-    check(message)
+        return unpack(message, max_pixels)
+    check(message, max_pixels)
     return bridge.imgmsg_to_cv2(message, desired_encoding='rgb8')
 
 

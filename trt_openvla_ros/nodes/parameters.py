@@ -11,6 +11,7 @@ from typing import Any, TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from trt_openvla_ros.pictures import PIXELS
 from trt_openvla_ros.policy.loading import ModelSettings
 from trt_openvla_ros.settings import field_of, list_settings, Setting, setting
 
@@ -55,6 +56,7 @@ class PolicyParameters(ModelSettings):
         'Subscribe to image (raw) or to image/compressed (compressed).',
         choices=('raw', 'compressed'),
     )
+    max_pixels: int = field_of(PIXELS)
     action_frame: str = setting(
         'base_link', 'Frame of the displacement and the rotation in the action.'
     )

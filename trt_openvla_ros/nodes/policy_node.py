@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 import traceback
 from typing import Any
 
@@ -63,6 +64,7 @@ class PolicyNode(PatientLifecycleNode):
         self._images_seen = 0
         self._version = package_version()
         self._statistics = Statistics()
+        self._warn_once = partial(self.get_logger().warning, once=True)
         self.add_on_set_parameters_callback(self._check_parameters)
         declare(self, PolicyParameters)
         self._diagnostics = self.create_publisher(
@@ -196,7 +198,7 @@ class PolicyNode(PatientLifecycleNode):
         if not instruction or self._is_stale(message, parameters.max_image_age):
             return None
         try:
-            image = to_rgb(message)
+            image = to_rgb(message, parameters.max_pixels, self._warn_once)
         except InputError as error:
             self._statistics.count('images_rejected')
             self.get_logger().warning(f'image ignored: {error}', throttle_duration_sec=_THROTTLE)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trt_openvla_ros.errors import ConfigError, InputError
+from trt_openvla_ros.pictures import decompress, unpack
 
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _TEXTS = ('std_msgs/msg/String',)
@@ -97,21 +98,19 @@ class Bag:
         """Give the time [s] of recording since the beginning of the bag."""
         return (self._found[index][0] - self._begin) / 1e9
 
-    def read(self, index: int) -> tuple[np.ndarray, str]:
+    def read(self, index: int, max_pixels: int) -> tuple[np.ndarray, str]:
         """Give an image [H, W, 3] uint8 RGB and its instruction.
 
         Raises:
             ConfigError: The message is not an image that can be converted.
         """
-        from trt_openvla_ros.pictures import decompress, unpack
-
         stamp, number, instruction = self._found[index]
         at_once = self._reader.messages(self._images, start=stamp, stop=stamp + 1)
         connection, _, data = next(islice(at_once, number, None))
         message = self._reader.deserialize(data, connection.msgtype)
         convert = unpack if connection.msgtype == _IMAGES[0] else decompress
         try:
-            return convert(message), instruction
+            return convert(message, max_pixels), instruction
         except InputError as error:
             raise ConfigError(
                 f'{connection.topic} at {self.seconds(index):.3f} s: {error}; set '

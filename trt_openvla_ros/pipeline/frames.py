@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from trt_openvla_ros.checkpoints.json_files import read_object
-from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.settings import setting
+from trt_openvla_ros.errors import ConfigError, InputError
+from trt_openvla_ros.pictures import MAX_PIXELS, PIXELS, read_picture_file
+from trt_openvla_ros.settings import field_of, setting
 from trt_openvla_ros.text_files import read_text
 
 INSTRUCTIONS = 'instructions.json'
+# Of files that hold an image; those that are neither JPEG nor PNG are refused, not left out.
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
 _MOST_STEPS = 20  # after these, the expert is nearly done
 
@@ -27,7 +28,7 @@ class FrameSettings:
 
     folder: str = setting(
         '',
-        'Directory of images. Their instructions are in instructions.json '
+        'Directory of images, JPEG or PNG. Their instructions are in instructions.json '
         '({"image.jpg": "instruction"}) or in a .txt beside each image. If folder and bag are '
         'empty, the frames come from the simulated table.',
     )
@@ -44,6 +45,7 @@ class FrameSettings:
         'Topic of the instructions in the bag (std_msgs/msg/String). An instruction applies to '
         'the images after it; images after an empty one are left out.',
     )
+    max_pixels: int = field_of(PIXELS)
 
     @property
     def source(self) -> str:
@@ -115,14 +117,21 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
 
         with Bag.open(place, settings.image_topic, settings.instruction_topic, section) as bag:
             return [
-                Frame(*bag.read(index), f'{place.name} at {bag.seconds(index):.3f} s')
+                Frame(
+                    *bag.read(index, settings.max_pixels),
+                    f'{place.name} at {bag.seconds(index):.3f} s',
+                )
                 for index in spread(len(bag), settings, 'images with an instruction', section)
             ]
     images = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
     chosen = spread(len(images), settings, 'images', section)
     instructions = _instructions(place)
     return [
-        Frame(read_image(images[i]), _instruction_of(images[i], instructions), images[i].name)
+        Frame(
+            read_image(images[i], settings.max_pixels),
+            _instruction_of(images[i], instructions),
+            images[i].name,
+        )
         for i in chosen
     ]
 
@@ -147,17 +156,16 @@ def spread(there: int, settings: FrameSettings, of: str, section: str) -> list[i
     return np.linspace(0, there - 1, settings.frames).round().astype(int).tolist()
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image file as [H, W, 3] uint8 RGB.
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a JPEG or PNG file as [H, W, 3] uint8 RGB, as every door does.
 
     Raises:
-        ConfigError: The file is missing, or is no image.
+        ConfigError: The file is missing, or is no image that is read.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert('RGB'))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ConfigError(f'image {path} cannot be read: {error}') from error
+        return read_picture_file(path, max_pixels)
+    except InputError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _instructions(folder: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from trt_openvla_ros.engines.base import DTYPES
 from trt_openvla_ros.errors import ArtifactError
+from trt_openvla_ros.pictures import PIXELS
 from trt_openvla_ros.pipeline.annotation import annotate
 from trt_openvla_ros.pipeline.artifact import Artifact
 from trt_openvla_ros.pipeline.frames import read_image
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 class Settings:
     """The settings of openvla_run."""
 
-    image: str = setting('', 'Image file; if empty, the photograph of a coffee cup.')
+    image: str = setting('', 'Image file, JPEG or PNG; if empty, the photograph of a coffee cup.')
+    max_pixels: int = field_of(PIXELS)
     instruction: str = setting('pick up the coffee cup', 'Instruction to follow.')
     engine: str = setting('torch', 'Backend of the language model: torch or tensorrt_llm.')
     vision_engine: str = field_of(MODEL['vision_engine'])
@@ -51,7 +53,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         PolicyError: The policy cannot be loaded, or it gives no action.
     """
     artifact.facts('save_backbone')
-    image = _read(settings.image)
+    image = _read(settings.image, settings.max_pixels)
     policy = Policy.from_checkpoint(
         artifact.path,
         common.unnorm_key or None,
@@ -89,8 +91,8 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     }
 
 
-def _read(image: str) -> np.ndarray:
+def _read(image: str, max_pixels: int) -> np.ndarray:
     if image:
-        return read_image(Path(image).expanduser())
+        return read_image(Path(image).expanduser(), max_pixels)
     with as_file(files(__package__) / _DEFAULT_IMAGE) as file:
-        return read_image(file)
+        return read_image(file, max_pixels)

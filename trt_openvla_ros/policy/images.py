@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import io
 from typing import Any
 
 import numpy as np
@@ -89,11 +88,6 @@ def refuse_unused(wrist_images: Sequence[np.ndarray], state: np.ndarray | None) 
         )
     if state is not None:
         raise InputError('a state was given; this model reads none, so leave state out')
-
-
-def decode_image(data: bytes) -> np.ndarray:
-    """Decode a JPEG or PNG file that this process wrote, to [H, W, 3] uint8 RGB."""
-    return np.asarray(Image.open(io.BytesIO(data), formats=('JPEG', 'PNG')).convert('RGB'))
 
 
 def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:

@@ -11,9 +11,9 @@ from trt_openvla_ros.client import Client
 from trt_openvla_ros.codec import decode_description
 from trt_openvla_ros.contracts import PARTS, Prediction
 from trt_openvla_ros.errors import ConfigError, EngineError, InputError
+from trt_openvla_ros.pictures import read_picture
 from trt_openvla_ros.policy.images import (
     check_image,
-    decode_image,
     ImageProcessor,
     refuse_unused,
 )
@@ -88,7 +88,8 @@ class RemotePolicy:
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Give the image as the model sees it, after the losses of the JPEG that is sent."""
-        return self._processor.preview(decode_image(self._client.encode(image)))
+        sent = read_picture(self._client.encode(check_image(image)), image[:, :, 0].size)
+        return self._processor.preview(sent)
 
     def predict(
         self,

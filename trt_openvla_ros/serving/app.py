@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 import re
+from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from trt_openvla_ros.contracts import BasePolicy, Prediction
+from trt_openvla_ros.contracts import BasePolicy
 from trt_openvla_ros.serving import openpi
 from trt_openvla_ros.serving.body import read_body, read_fields
 from trt_openvla_ros.serving.dialects import Question, read_form, read_question
@@ -23,6 +24,8 @@ from trt_openvla_ros.serving.refusal import BROKEN, Refusal
 from trt_openvla_ros.serving.schema import ACT, DESCRIPTION
 from trt_openvla_ros.serving.service import Service
 from trt_openvla_ros.serving.settings import ServerSettings
+
+T = TypeVar('T')
 
 _PAGE = files('trt_openvla_ros.serving') / 'page'
 _SAMPLE_NAME = re.compile(r'[a-z_]+\.jpg')
@@ -123,11 +126,12 @@ async def _read(request: Request, service: Service) -> tuple[Question, float]:
         )
     body = await read_body(request, settings.max_body, settings.body_timeout)
     if kind == 'application/json':
-        return await service.read(read_question, body)
-    return await service.read(read_form, await read_fields(request.headers, body))
+        return await _unless_gone(request, service.read(read_question, body))
+    fields = await read_fields(request.headers, body)
+    return await _unless_gone(request, service.read(read_form, fields))
 
 
-async def _unless_gone(request: Request, answer: Awaitable[Prediction]) -> Prediction:
+async def _unless_gone(request: Request, answer: Awaitable[T]) -> T:
     """Await an answer, but cancel it if the client leaves.
 
     Raises:

@@ -53,8 +53,10 @@ class Question:
     write: Callable[[Prediction], bytes]
 
 
-def read_question(body: bytes, max_pixels: int) -> Question:
-    """Parse the JSON body of a request.
+def read_question(
+    body: bytes, max_pixels: int, stopped: Callable[[], bool] = lambda: False
+) -> Question:
+    """Parse the JSON body of a request; stopped tells whether its client left.
 
     Raises:
         Refusal: The body is in none of the dialects, or its image or text cannot be used.
@@ -82,11 +84,15 @@ def read_question(body: bytes, max_pixels: int) -> Question:
         raise Refusal(400, 'doubly encoded requests hold their image as a json_numpy object')
     if image.lstrip().startswith('{'):
         return _original_question(payload, max_pixels)
-    picture = read_picture(bytes_of_base64(image, 'image'), max_pixels)
+    picture = read_picture(bytes_of_base64(image, 'image'), max_pixels, stopped)
     return Question('modern', picture, *_texts(payload), write_modern)
 
 
-def read_form(fields: dict[str, str | bytes], max_pixels: int) -> Question:
+def read_form(
+    fields: dict[str, str | bytes],
+    max_pixels: int,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Question:
     """Parse a multipart request: a file called image, and texts.
 
     Raises:
@@ -95,7 +101,8 @@ def read_form(fields: dict[str, str | bytes], max_pixels: int) -> Question:
     image = fields.get('image')
     if not isinstance(image, bytes):
         raise Refusal(400, 'no file called image; use curl -F image=@FILE -F instruction=TEXT')
-    return Question('modern', read_picture(image, max_pixels), *_texts(fields), write_modern)
+    picture = read_picture(image, max_pixels, stopped)
+    return Question('modern', picture, *_texts(fields), write_modern)
 
 
 def _numpy_question(

@@ -6,6 +6,7 @@ Source: packages/openpi-client of Physical-Intelligence/openpi.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 import logging
 import time
 from typing import Any
@@ -84,8 +85,10 @@ async def _answer(
         return write_answer(prediction, previous)
 
 
-def read_observation(data: bytes, max_pixels: int) -> Question:
-    """Parse an observation.
+def read_observation(
+    data: bytes, max_pixels: int, stopped: Callable[[], bool] = lambda: False
+) -> Question:
+    """Parse an observation; its array needs no decoding that could be stopped.
 
     Raises:
         Refusal: The observation is not msgpack, or its image or prompt cannot be used.

@@ -9,11 +9,11 @@ import sys
 import time
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from trt_openvla_ros.client import Client, TOKEN_VARIABLE
 from trt_openvla_ros.contracts import Prediction
-from trt_openvla_ros.errors import InputError, PolicyError
+from trt_openvla_ros.errors import PolicyError
+from trt_openvla_ros.pictures import read_picture_file
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error('--repeat and --timeout must be positive')
     url = args.url or f'http://{args.host}:{args.port}'
     try:
-        image = _open(args.image)
+        image = read_picture_file(args.image)
         with Client(url, timeout=args.timeout, jpeg_quality=args.quality) as client:
             seconds = []
             for _ in range(args.repeat):
@@ -56,14 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f'{args.repeat} requests: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, '
             f'{args.repeat / sum(seconds):.1f} Hz'
         )
-
-
-def _open(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert('RGB'))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f'{path} is no image that can be read: {error}') from error
 
 
 def _show(prediction: Prediction) -> None:

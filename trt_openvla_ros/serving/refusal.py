@@ -8,6 +8,7 @@ from trt_openvla_ros.errors import (
     InputError,
     OutputError,
     PolicyError,
+    SizeError,
 )
 
 BROKEN = 'the engine broke; start the server again, its log says why'
@@ -32,6 +33,8 @@ def refusal_of(error: PolicyError) -> Refusal:
     """Make a refusal of an error of the policy; the status tells whose fault it is."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, SizeError):
+        return Refusal(413, str(error))
     if isinstance(error, InputError | ConfigError):
         # The policy runs, so the client's image, instruction or unnorm_key is wrong.
         return Refusal(400, str(error))

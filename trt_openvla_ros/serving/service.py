@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import itertools
 import logging
 import platform
+import threading
 import time
 from typing import Any
 
@@ -84,11 +85,19 @@ class Service:
     async def read(self, parse: Callable[..., Question], data: Any) -> tuple[Question, float]:
         """Parse a request outside the event loop's thread; give the time it took [s].
 
+        Cancelling stops the parser, which asks the event between parts of its work.
+
         Raises:
             Refusal: The request cannot be used.
         """
         begun = time.perf_counter()
-        question = await asyncio.to_thread(parse, data, self.settings.max_pixels)
+        stopped = threading.Event()
+        try:
+            question = await asyncio.to_thread(
+                parse, data, self.settings.max_pixels, stopped.is_set
+            )
+        finally:
+            stopped.set()
         return question, time.perf_counter() - begun
 
     async def answer(self, client: str, question: Question, reading: float) -> Prediction:

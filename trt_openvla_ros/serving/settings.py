@@ -7,8 +7,9 @@ import ipaddress
 
 from trt_openvla_ros.client import find_token, TOKEN_VARIABLE
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.pictures import PIXELS
 from trt_openvla_ros.policy.loading import ModelSettings
-from trt_openvla_ros.settings import setting
+from trt_openvla_ros.settings import field_of, setting
 
 _MIN_TOKEN = 16  # characters
 
@@ -29,9 +30,7 @@ class ServerSettings(ModelSettings):
         False, 'Ask for no token, even on an address that others reach.'
     )
     max_body: int = setting(8 * 2**20, 'Longest request body [bytes].', low=1024, high=2**30)
-    max_pixels: int = setting(
-        8 * 2**20, 'Largest image: width times height [pixels].', low=1, high=2**28
-    )
+    max_pixels: int = field_of(PIXELS)
     queue_size: int = setting(
         64, 'Most requests in the server at once, waiting ones included.', low=1, high=4096
     )
