@@ -195,7 +195,7 @@ def test_query_server_shows_the_action_and_percentiles(server, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'reason'),
     [
-        (['--image', 'nothing.jpg'], 'nothing.jpg is no image'),
+        (['--image', 'nothing.jpg'], 'image nothing.jpg cannot be read: No such file'),
         (['--image', str(PHOTO), '--unnorm-key', 'x'], "400: unnorm_key 'x' is not in"),
         (['--image', str(PHOTO), '--url', 'rack'], 'is no URL'),
         (['--image', str(PHOTO), '--quality', '101'], 'jpeg_quality is 101'),
