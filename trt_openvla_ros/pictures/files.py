@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image
 
 from trt_openvla_ros.errors import InputError, SizeError
-from trt_openvla_ros.pictures.containers import Container, take_apart
+from trt_openvla_ros.pictures.containers import Container
+from trt_openvla_ros.pictures.jpeg import JPEG_START, take_apart_jpeg
+from trt_openvla_ros.pictures.png import count_rows, PNG_START, take_apart_png
 from trt_openvla_ros.settings import Setting
 
 MAX_PIXELS = 8 * 2**20  # 4K is 8294400
@@ -31,6 +33,20 @@ _BROKEN = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
     EOFError, RuntimeError, AssertionError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+# First bytes of formats that are told by name.
+_OTHERS = {
+    b'BM': 'BMP',
+    b'GIF8': 'GIF',
+    b'II*\0': 'TIFF',
+    b'MM\0*': 'TIFF',
+    b'II+\0': 'TIFF',
+    b'MM\0+': 'TIFF',
+    b'\xff\x0a': 'JPEG XL',
+    b'\0\0\0\x0cJXL ': 'JPEG XL',
+    b'\0\0\0\x0cjP  ': 'JPEG 2000',
+    b'\xff\x4f\xff\x51': 'JPEG 2000',
+    b'8BPS': 'Photoshop',
+}
 
 
 def read_picture(
@@ -85,7 +101,7 @@ def decode(
     Returns:
         [H, W] or [H, W, 3] uint8, grey or RGB, and the orientation of EXIF, 1 to 8.
     """
-    container = take_apart(data)
+    container = _take_apart(data)
     check_size(container.width, container.height, max_pixels)
     if not container.width or not container.height:
         raise InputError(f'image has {container.width} x {container.height} pixels')
@@ -129,6 +145,28 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
+def _take_apart(data: bytes) -> Container:
+    """Tell the format of a file by its content, and take it apart."""
+    if data.startswith(JPEG_START):
+        return take_apart_jpeg(data)
+    if data.startswith(PNG_START):
+        return take_apart_png(data)
+    raise InputError(_what_else(data))
+
+
+def _what_else(data: bytes) -> str:
+    """Say what a file is, of which none of the doors takes pixels."""
+    if data[12:20] == PNG_START:  # image_transport's header: a format and two floats
+        return 'image is a depth image (compressedDepth); take an image with colours'
+    name = next((name for start, name in _OTHERS.items() if data.startswith(start)), '')
+    if data.startswith(b'RIFF') and data[8:12] == b'WEBP':
+        name = 'WebP'
+    elif data[4:8] == b'ftyp':
+        name = 'HEIF, AVIF or a film'
+    but = f', but {name}; save it as one of them' if name else ''
+    return f'image is neither a JPEG nor a PNG file{but}'
+
+
 class _Feed(io.BytesIO):
     """A file whose every read first asks whether to go on, and ends with a piece at the latest."""
 
@@ -149,6 +187,8 @@ def _decode(
     try:
         with Image.open(_Feed(pieces, check), formats=(container.kind,)) as picture:
             picture.load()
+            if container.kind == 'PNG' and not _has_last_row(picture):
+                count_rows(container, check)
             return _pixels(picture), _orientation(picture)
     except _BROKEN as error:
         raise InputError(f'image is a broken {container.kind} file: {error}') from None
@@ -159,6 +199,13 @@ def _pixels(picture: Image.Image) -> np.ndarray:
         # Pillow would cut 16 bits to 255. Its kind of whole numbers varies by version.
         return (np.asarray(picture) >> 8).astype(np.uint8)
     return np.asarray(picture.convert('L' if picture.mode in ('1', 'L', 'LA') else 'RGB'))
+
+
+def _has_last_row(picture: Image.Image) -> bool:
+    """Tell whether the last row of a PNG is there for sure; a missing one is 0."""
+    width, height = picture.size
+    last = np.asarray(picture.crop((0, height - 1, width, height)))
+    return bool(last.any()) and not picture.info.get('interlace')
 
 
 def _orientation(picture: Image.Image) -> int:
