@@ -182,7 +182,7 @@ REFUSED = {
     'png, no end': (PNG[:-12], 'broken PNG file: it is cut off'),
     'png, interlaced, rows missing': (
         interlaced(RGB, lambda pixels: pixels[:-386]),
-        'broken PNG file: its rows have 8926 of 9312 bytes',
+        'broken PNG file: its rows have 8920 of 9306 bytes',
     ),
     'png, rows missing': (header(64, 60), 'broken PNG file'),
     'png, no palette': (png(GREY, 8, 3), 'broken PNG file: it has no palette'),

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -120,6 +121,14 @@ def test_names_of_formats_are_in_the_room_of_checkpoints(text, owner):
         and text in node.value
     }
     assert having == {owner}
+
+
+def test_pictures_are_decoded_in_one_place():
+    decoding = re.compile(r'Image\.open\(|\bimread|\bimdecode|decode_jpeg|decode_image|Parser\(\)')
+    having = {
+        str(path.relative_to(PACKAGE)) for path in MODULES if decoding.search(path.read_text())
+    }
+    assert having == {'pictures/files.py'}
 
 
 def test_policy_needs_no_ros_and_no_backend_before_one_is_asked_for():
