@@ -1,8 +1,11 @@
 """One bad frame, or one bad answer of the model, and the node goes on."""
 
+from io import BytesIO
+
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
-from sensor_msgs.msg import Image
+from PIL import Image as PilImage
+from sensor_msgs.msg import CompressedImage, Image
 
 from trt_openvla_ros.nodes.conversions import to_message
 
@@ -27,6 +30,29 @@ def test_bad_images_are_counted_and_the_next_good_one_acted_on(graph, golden):
     action = probe.act(golden.image('case20'))
     np.testing.assert_allclose(action.action, golden.action('case20'), rtol=0, atol=1e-12)
     assert not {str(unknown), str(truncated)} & {str(a.header.stamp) for a in probe.actions}
+
+
+def test_large_and_deep_images_are_ignored_and_lost_colours_told_once(graph, golden):
+    graph.add(image_transport='compressed', max_pixels=50_000, max_image_age=0.0)
+    probe = graph.probe(image_topic='image/compressed', compressed=True)
+    assert probe.transit('configure')
+    assert probe.transit('activate')
+    probe.connect()
+    probe.instruct(PUT)
+
+    def compressed(form, pixels):
+        file = BytesIO()
+        PilImage.fromarray(pixels).save(file, 'PNG')
+        return CompressedImage(format=form, data=file.getvalue())
+
+    probe.send(compressed('rgb8; png compressed bgr8', np.zeros((224, 224, 3), np.uint8)))
+    probe.wait(lambda: any('at most 50000 are accepted' in log for log in probe.logs), 'size')
+    grey = golden.image('case20')[:, :, 0]
+    probe.send(compressed('16UC1; png compressed ', grey.astype(np.uint16)))
+    probe.counted(images_rejected=2)
+    for number in (1, 2, 3):
+        assert probe.act(compressed('yuv422_yuy2; png compressed mono8', grey)).sequence == number
+    assert sum('lost the colours' in log for log in probe.logs) == 1
 
 
 def test_row_padding_and_channel_order_do_not_change_the_action(graph, golden):

@@ -5,11 +5,12 @@ import sys
 from types import ModuleType
 
 import numpy as np
+from picture_files import READ, REFUSED
 from PIL import Image as PilImage
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
-from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.errors import InputError, SizeError
 from trt_openvla_ros.nodes import conversions
 from trt_openvla_ros.nodes.conversions import to_message, to_rgb
 
@@ -218,3 +219,23 @@ def test_cv_bridge_without_its_compiled_half_is_not_used(monkeypatch):
         np.testing.assert_array_equal(to_rgb(to_message(image)), image)
     finally:
         conversions._cv_bridge.cache_clear()
+
+
+@pytest.mark.parametrize('name', READ)
+def test_files_give_the_pixels_of_every_door(name):
+    data, expected = READ[name]
+    np.testing.assert_array_equal(to_rgb(CompressedImage(format='jpeg', data=data)), expected)
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_files_are_refused_with_the_sentence_of_every_door(name):
+    data, reason = REFUSED[name]
+    with pytest.raises(InputError, match=reason):
+        to_rgb(CompressedImage(format='jpeg', data=data))
+
+
+def test_the_limit_of_pixels_holds_for_every_image():
+    for image in (to_message(RGB), CompressedImage(format='png', data=encoded('PNG', RGB))):
+        assert to_rgb(image, HEIGHT * WIDTH).shape == RGB.shape
+        with pytest.raises(SizeError, match='8 x 6 pixels; at most 47 are accepted'):
+            to_rgb(image, HEIGHT * WIDTH - 1)

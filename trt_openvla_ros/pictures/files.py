@@ -73,7 +73,7 @@ def read_picture(
     return upright(colours(pixels), orientation)
 
 
-def read_picture_file(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_picture_file(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a picture as `read_picture` does; errors name the file.
 
     Raises:
@@ -81,7 +81,7 @@ def read_picture_file(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     longest = 8 * max_pixels + 2**24  # 16-bit RGBA that is not compressed, and what describes it
     try:
-        with path.open('rb') as file:
+        with Path(path).open('rb') as file:
             data = file.read(longest + 1)
     except OSError as error:
         raise InputError(f'image {path} cannot be read: {error.strerror or error}') from error

@@ -101,7 +101,7 @@ def unpack(message: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     pixels = pixels.reshape(rows, message.width, encoding.channels)
     if pixels.itemsize == 2:
         pixels = (pixels >> 8).astype(np.uint8)
-    return _convert(pixels, message.encoding)
+    return _convert(pixels, message.encoding, message.height)
 
 
 def check(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -186,7 +186,7 @@ def _restore(
     if pixels.ndim == 3 and not (encoding.is_mosaic and (pixels == grey[:, :, None]).all()):
         return pixels  # the sender has made colours of it already
     if encoding.is_mosaic:
-        return _convert(grey[:, :, None], name)
+        return _convert(grey[:, :, None], name, len(grey))
     if encoding.row_factor != 1:
         raise InputError(f'the colours of {name} are not in it; take the raw topic')
     if not encoding.is_grey:
@@ -207,8 +207,8 @@ def _encoding(name: str) -> _Encoding:
     return encoding
 
 
-def _convert(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Make RGB of [rows, W, channels] uint8 in an encoding."""
+def _convert(pixels: np.ndarray, name: str, height: int) -> np.ndarray:
+    """Make RGB [height, W, 3] of [rows, W, channels] uint8 in an encoding."""
     code = _ENCODINGS[name].code
     if code is None:
         return pixels
@@ -217,10 +217,7 @@ def _convert(pixels: np.ndarray, name: str) -> np.ndarray:
     try:
         return cv2.cvtColor(pixels, getattr(cv2, f'COLOR_{code}'))
     except cv2.error as error:
-        height, width = pixels.shape[:2]
-        if _ENCODINGS[name].row_factor != 1:
-            height = int(height / _ENCODINGS[name].row_factor)
-        raise InputError(f'image of {width}x{height} {name}: {error}') from error
+        raise InputError(f'image of {pixels.shape[1]}x{height} {name}: {error}') from error
 
 
 @cache
