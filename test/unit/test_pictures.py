@@ -1,5 +1,6 @@
 """The reader of pictures, and its doors that need neither ROS nor a server."""
 
+from contextlib import suppress
 from types import SimpleNamespace as Message
 
 import cv2
@@ -239,3 +240,16 @@ def test_lost_colours_are_logged_once(caplog):
     for _ in range(3):
         decompress(message)
     assert caplog.text.count('lost the colours') == 1
+
+
+def test_a_damaged_file_is_read_or_refused_and_nothing_else():
+    rng = np.random.default_rng(2)
+    for data, _ in READ.values():
+        for _ in range(20):
+            damaged = bytearray(data)
+            for _ in range(rng.integers(1, 5)):
+                damaged[rng.integers(len(damaged))] = rng.integers(256)
+            with suppress(InputError):
+                image = read_picture(bytes(damaged), 10**5)
+                assert image.shape[2] == 3
+                assert image.dtype == np.uint8
