@@ -22,7 +22,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
-from trt_openvla_ros.errors import InputError, PolicyError, SizeError
+from trt_openvla_ros.errors import ConfigError, InputError, PolicyError, SizeError
 from trt_openvla_ros.pictures import decompress, files, read_picture, unpack
 from trt_openvla_ros.pipeline import openvla_run
 from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings
@@ -253,3 +253,11 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else():
                 image = read_picture(bytes(damaged), 10**5)
                 assert image.shape[2] == 3
                 assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize('kind', ['bmp', 'tiff', 'gif', 'webp'])
+def test_a_directory_leaves_no_image_out_in_silence(kind, tmp_path):
+    (tmp_path / f'a.{kind}').write_bytes(REFUSED[kind][0])
+    (tmp_path / f'a.{kind}').with_suffix('.txt').write_text('go')
+    with pytest.raises(ConfigError, match=f'a.{kind} cannot be read: .*save it as one of them'):
+        collect_frames(FrameSettings(folder=str(tmp_path), frames=1), 'quantize', 0)

@@ -18,7 +18,7 @@ from trt_openvla_ros.text_files import read_text
 
 INSTRUCTIONS = 'instructions.json'
 # Of files that hold an image; those that are neither JPEG nor PNG are refused, not left out.
-_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
+_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.gif', '.tif', '.tiff'}
 _MOST_STEPS = 20  # after these, the expert is nearly done
 
 
