@@ -91,7 +91,7 @@ def test_worker_delivers_nothing_that_was_revoked():
         assert release.wait(10)
         return frame
 
-    worker = Worker(step, deliver, failed=pytest.fail)
+    worker = Worker(step, deliver, pytest.fail, lambda: None)
     assert not worker.offer('revoked')
     assert started.wait(10)
     assert not worker.offer('waiting')
@@ -101,7 +101,7 @@ def test_worker_delivers_nothing_that_was_revoked():
     assert worker.offer('after')
     release.set()
     assert done.wait(10)
-    worker.close()
+    assert worker.close(10)
 
     assert delivered == ['after']
 
@@ -109,9 +109,12 @@ def test_worker_delivers_nothing_that_was_revoked():
 def test_worker_ends_its_thread():
     before = threading.active_count()
 
-    Worker(lambda frame: None, pytest.fail, pytest.fail).close()
+    finished = []
+    worker = Worker(lambda frame: None, pytest.fail, pytest.fail, lambda: finished.append(1))
 
+    assert worker.close(10)
     assert threading.active_count() == before
+    assert finished == [1]
 
 
 def test_what_raises_is_told_and_the_next_frame_worked_on():
@@ -125,13 +128,13 @@ def test_what_raises_is_told_and_the_next_frame_worked_on():
         failures.append(str(error))
         done.set()
 
-    worker = Worker(lambda frame: 1 / frame, deliver, failed)
+    worker = Worker(lambda frame: 1 / frame, deliver, failed, lambda: None)
     worker.offer(0)
     assert done.wait(10)
     done.clear()
     worker.offer(2)
     assert done.wait(10)
-    worker.close()
+    assert worker.close(10)
 
     assert failures == ['division by zero']
     assert delivered == [0.5]

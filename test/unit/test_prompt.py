@@ -6,10 +6,12 @@ import pytest
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.policy.prompt import (
+    MAX_INSTRUCTION,
     normalise_instruction,
     prompt_style_of,
     PROMPT_STYLES,
     Prompter,
+    refuse_special,
 )
 
 # Of the released tokenizer of openvla-7b; only with --tokenizer-dir, because it is not free.
@@ -174,3 +176,15 @@ def test_broken_tokenizer_is_named(tmp_path):
     (tmp_path / 'tokenizer.model').write_bytes(b'not a model')
     with pytest.raises(ConfigError, match=r'tokenizer.model cannot be read'):
         Tokenizer(tmp_path)
+
+
+def test_length_is_limited_for_every_door():
+    refuse_special('x' * MAX_INSTRUCTION, ())
+    with pytest.raises(InputError, match='has 10000000 characters; 2000 are allowed') as refusal:
+        refuse_special('x' * 10**7, ())
+    assert len(str(refusal.value)) < 200
+
+
+def test_page_has_the_limit_of_the_server():
+    page = Path(__file__).parents[2] / 'trt_openvla_ros' / 'serving' / 'page' / 'index.html'
+    assert f'id="instruction" maxlength="{MAX_INSTRUCTION}"' in page.read_text()

@@ -12,7 +12,6 @@ from types import ModuleType
 import cv2  # noqa: F401 - at the start, and not with the first image
 import numpy as np
 from rclpy.clock import Clock
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from trt_openvla_ros.pictures import check, decompress, MAX_PIXELS, unpack
@@ -68,23 +67,11 @@ def _cv_bridge() -> ModuleType | None:
     return cv_bridge.CvBridge() if hasattr(cv_bridge, 'getCvType') else None
 
 
+def stamp_of(message: Image | CompressedImage) -> int:
+    """Give the stamp of an image [ns]; negative ones, which rclpy's Time refuses, included."""
+    return 10**9 * message.header.stamp.sec + message.header.stamp.nanosec
+
+
 def age_of(message: Image | CompressedImage, clock: Clock) -> float:
     """Give the age of an image by a clock [s]; negative if its stamp lies in the future."""
-    return (clock.now() - Time.from_msg(message.header.stamp)).nanoseconds * 1e-9
-
-
-def why_stale(age: float, limit: float) -> str:
-    """Say why the policy must not act on an image; '' if the image is young enough.
-
-    Args:
-        age: Age of the image: now minus its stamp [s].
-        limit: Largest age, and largest lead of the stamp [s]; 0 sets no limit.
-    """
-    if not limit or -limit <= age <= limit:
-        return ''
-    cause = (
-        'its stamp lies in the future; synchronise the clocks, or set use_sim_time'
-        if age < 0
-        else 'is the camera stamping with this clock (use_sim_time)?'
-    )
-    return f'image dropped: {age:.3f} s old, limit {limit} s; {cause}'
+    return (clock.now().nanoseconds - stamp_of(message)) * 1e-9

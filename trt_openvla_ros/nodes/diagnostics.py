@@ -13,21 +13,22 @@ from trt_openvla_ros.contracts import PARTS, Timings
 
 # Steps: enough for a p95 of a slow policy, and few enough to forget yesterday's latency.
 _WINDOW = 200
+_TOLERATED = 0.1  # share of lost frames that is no warning: best effort loses some
 
 
-def describe(state: str, failure: str, silent_topic: str, instruction: str) -> tuple[bytes, str]:
+def describe(state: str, failure: str, silence: str, instruction: str) -> tuple[bytes, str]:
     """Give the level and the message for the state of a node.
 
     Args:
         state: State in the life cycle.
         failure: Reason of a failure; '' if there is none.
-        silent_topic: Image topic without new messages; '' if messages came.
+        silence: Reason why no images came; '' if some came.
         instruction: Instruction that the node follows; '' if there is none.
     """
     if failure:
         return DiagnosticStatus.ERROR, f'{state}: {failure}'
-    if state == 'active' and silent_topic:
-        return DiagnosticStatus.WARN, f'{state}, no images on {silent_topic}'
+    if state == 'active' and silence:
+        return DiagnosticStatus.WARN, f'{state}, {silence}'
     if state == 'active' and not instruction:
         return DiagnosticStatus.OK, f'{state}, waiting for an instruction'
     return DiagnosticStatus.OK, state
@@ -42,6 +43,7 @@ class Statistics:
 
     COUNTS = (
         'images_received',
+        'images_lost',
         'images_dropped',
         'images_stale',
         'images_rejected',
@@ -50,27 +52,32 @@ class Statistics:
         'engine_errors',
         'internal_errors',
         'actions',
+        'actions_late',
         'out_of_range_tokens',
     )
     ERRORS = (
+        'images_stale',
         'images_rejected',
         'instructions_rejected',
         'output_errors',
         'engine_errors',
         'internal_errors',
+        'actions_late',
     )
 
     def __init__(self) -> None:
         """Start at zero."""
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
         self._latencies: dict[str, deque[float]] = {p: deque(maxlen=_WINDOW) for p in PARTS}
         self._last = (time.monotonic(), Counter())
 
-    def count(self, name: str, amount: int = 1) -> None:
-        """Add to one of COUNTS."""
+    def count(self, name: str, amount: int = 1, reason: str = '') -> None:
+        """Add to one of COUNTS; a reason stands behind its number in the next status."""
         with self._lock:
             self.counts[name] += amount
+            self._reasons[name] = reason
 
     def time(self, timings: Timings) -> None:
         """Add a prediction's timings [s]."""
@@ -90,15 +97,19 @@ class Statistics:
             facts: Further values to report; 'device' must be among them.
         """
         with self._lock:
-            now, counts = time.monotonic(), self.counts.copy()
+            now, counts, reasons = time.monotonic(), self.counts.copy(), self._reasons.copy()
             latencies = {part: np.array(values) for part, values in self._latencies.items()}
             before, old = self._last
             self._last = now, counts
         elapsed = max(now - before, 1e-9)
-        fresh = {key: counts[key] - old[key] for key in self.ERRORS if counts[key] != old[key]}
-        if fresh:
+        fresh = counts - old
+        lost, came = fresh['images_lost'], fresh['images_received']
+        shown = [key for key in self.ERRORS if fresh[key]]
+        shown += ['images_lost'] if lost > _TOLERATED * (lost + came) else []
+        for key in shown:
             level = max(level, DiagnosticStatus.WARN)
-            message += ', ' + ', '.join(f'{value} {key}' for key, value in fresh.items())
+            message += f', {fresh[key]} {key}'
+            message += f' ({reasons[key]})' if reasons.get(key) else ''
         values = {
             **facts,
             'rate [Hz]': f'{(counts["actions"] - old["actions"]) / elapsed:.2f}',

@@ -57,15 +57,41 @@ class PolicyParameters(ModelSettings):
         choices=('raw', 'compressed'),
     )
     max_pixels: int = field_of(PIXELS)
+    image_reliability: str = setting(
+        'best_effort',
+        'Reliability of the subscription to images: best_effort hears every camera; reliable asks '
+        'for lost parts again, and hears only cameras that are reliable too.',
+        choices=('best_effort', 'reliable'),
+    )
+    image_depth: int = setting(
+        5,
+        'Images that the middleware keeps until the node takes them.',
+        low=1,
+        high=1000,
+    )
+    latched_instruction: bool = setting(
+        False,
+        'Follow an instruction that was latched (transient_local) before the node listened, so '
+        'that the robot may move at once; by default only new instructions count.',
+    )
     action_frame: str = setting(
         'base_link', 'Frame of the displacement and the rotation in the action.'
     )
     max_image_age: float = setting(
-        0.5,
-        'Largest age of an image by the clock of the node, and largest lead of its stamp [s]; '
-        'other images are dropped. 0 accepts any.',
+        1.0,
+        'Largest age of an image when its action is published, inference included, and largest '
+        'lead of its stamp [s], by the clock of the node; other images and actions are dropped. '
+        '0 accepts any.',
         low=0.0,
         high=60.0,
+        run_time=True,
+    )
+    max_step_time: float = setting(
+        30.0,
+        'Time after which a step that still runs is an error in /diagnostics, and longest wait '
+        'for it in cleanup [s].',
+        low=0.1,
+        high=3600.0,
         run_time=True,
     )
     max_translation: float = setting(

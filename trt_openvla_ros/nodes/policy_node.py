@@ -11,7 +11,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -24,18 +23,26 @@ from trt_openvla_ros.errors import (
     OutputError,
     PolicyError,
 )
-from trt_openvla_ros.nodes.conversions import age_of, to_rgb, why_stale
+from trt_openvla_ros.nodes.conversions import age_of, stamp_of, to_rgb
 from trt_openvla_ros.nodes.diagnostics import describe, Statistics
+from trt_openvla_ros.nodes.inputs import Inputs
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
 from trt_openvla_ros.nodes.loading import load_policy, why_unfit
 from trt_openvla_ros.nodes.outputs import Outputs, Step
 from trt_openvla_ros.nodes.parameters import declare, PolicyParameters, read, why_no_choice
 from trt_openvla_ros.nodes.run import run
-from trt_openvla_ros.nodes.topics import DIAGNOSTICS, IMAGE, INSTRUCTION
+from trt_openvla_ros.nodes.stamps import why_late, why_stale
+from trt_openvla_ros.nodes.topics import DIAGNOSTICS
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.version import package_version
 
 _THROTTLE = 2.0  # [s] between two warnings of one kind
+_GRACE = 0.5  # [s] for the running step when the process ends; a step of a 7B model on a GPU
+_ALARM = 30.0  # [s] between two errors about an engine that hangs
+_STUCK = (
+    'the engine did not return from its last step, and keeps its memory; restart the process, or '
+    'configure again after it returned'
+)
 _COUNTS = {OutputError: 'output_errors', InputError: 'instructions_rejected'}
 _ORIGIN = ('engine', 'checkpoint', 'dtype', 'device')
 
@@ -57,11 +64,12 @@ class PolicyNode(PatientLifecycleNode):
         self._policy: BasePolicy | None = None
         self._worker: Worker | None = None
         self._outputs: Outputs | None = None
-        self._inputs: list[Subscription] = []
+        self._inputs: Inputs | None = None
+        self._stuck: Worker | None = None  # one that did not end, with its policy
         self._origin = dict.fromkeys(_ORIGIN, '')
         self._instruction = ''
+        self._heard: str | None = None  # the last message; None before the first
         self._state, self._failure = 'unconfigured', ''
-        self._images_seen = 0
         self._version = package_version()
         self._statistics = Statistics()
         self._warn_once = partial(self.get_logger().warning, once=True)
@@ -79,6 +87,8 @@ class PolicyNode(PatientLifecycleNode):
         """Load the checkpoint; on failure say why and stay unconfigured."""
         try:
             parameters = read(self, PolicyParameters)
+            if self._is_stuck():
+                raise EngineError(_STUCK)
             self._policy = load_policy(parameters)
             self._connect(parameters)
         except Exception as error:  # noqa: BLE001 - rclpy would swallow the reason
@@ -99,17 +109,10 @@ class PolicyNode(PatientLifecycleNode):
         self._origin = {name: getattr(description, name) for name in _ORIGIN}
         self._statistics = Statistics()
         self._outputs = Outputs(self, self._policy)
-        # image_transport too puts the compressed topic beside the remapped raw one.
-        kind, topic = IMAGE.type, self.resolve_topic_name(IMAGE.name)
-        if parameters.image_transport == 'compressed':
-            kind, topic = CompressedImage, f'{topic}/compressed'
-        self._inputs = [
-            self.create_subscription(kind, topic, self._on_image, IMAGE.qos),
-            self.create_subscription(
-                INSTRUCTION.type, INSTRUCTION.name, self._on_instruction, INSTRUCTION.qos
-            ),
-        ]
-        self._worker = Worker(self._predict, self._publish, self._note_failure)
+        self._inputs = Inputs(
+            self, parameters, self._statistics, self._on_image, self._on_instruction
+        )
+        self._worker = Worker(self._predict, self._publish, self._note_failure, self._policy.close)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Act as soon as there is an instruction."""
@@ -123,12 +126,17 @@ class PolicyNode(PatientLifecycleNode):
         The node drops its instruction too: a stopped robot must not go on by itself.
         """
         self._state, self._instruction = 'inactive', ''
+        self._heard = ''
+        self._inputs.forget_latched()
         self._worker.revoke()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model's memory."""
-        self._release()
+        """Free the model's memory; an engine that hangs keeps it, and makes this an error."""
+        limit = self.get_parameter('max_step_time').value
+        self._release(max(_GRACE, limit - self._worker.busy))
+        if self._is_stuck():
+            self.broken = _STUCK
         return super().on_cleanup(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -149,17 +157,22 @@ class PolicyNode(PatientLifecycleNode):
         self._release()
         super().destroy_node()
 
-    def _release(self) -> None:
-        self._state, self._instruction = 'unconfigured', ''
-        if self._worker is not None:
-            self._worker.close()
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+    def _release(self, patience: float = _GRACE) -> None:
+        """Drop the policy, after waiting for its running step for so long [s]."""
+        self._state, self._instruction, self._heard = 'unconfigured', '', None
+        if self._worker is None and self._policy is not None:
+            self._policy.close()
+        elif self._worker is not None and not self._worker.close(patience):
+            self.get_logger().error(_STUCK)
+            self._stuck = self._worker
+        if self._inputs is not None:
+            self._inputs.destroy()
         if self._outputs is not None:
             self._outputs.destroy()
-        if self._policy is not None:
-            self._policy.close()
-        self._policy, self._worker, self._inputs, self._outputs = None, None, [], None
+        self._policy = self._worker = self._inputs = self._outputs = None
+
+    def _is_stuck(self) -> bool:
+        return self._stuck is not None and self._stuck.alive
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         for change in changes:
@@ -171,11 +184,13 @@ class PolicyNode(PatientLifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.count('images_received')
         if self._state == 'active' and self._instruction and self._worker.offer(message):
             self._statistics.count('images_dropped')
 
     def _on_instruction(self, message: String) -> None:
+        if message.data == self._heard:
+            return  # said again, as senders do that cannot know whether they were heard
+        self._heard = message.data
         instruction = message.data if message.data.strip() else ''
         try:
             if instruction:
@@ -195,6 +210,8 @@ class PolicyNode(PatientLifecycleNode):
 
     def _predict(self, message: Image | CompressedImage) -> Step | None:
         parameters, instruction = read(self, PolicyParameters), self._instruction
+        # Held here, because cleanup may give up waiting for this step.
+        policy, worker, outputs = self._policy, self._worker, self._outputs
         if not instruction or self._is_stale(message, parameters.max_image_age):
             return None
         try:
@@ -203,20 +220,29 @@ class PolicyNode(PatientLifecycleNode):
             self._statistics.count('images_rejected')
             self.get_logger().warning(f'image ignored: {error}', throttle_duration_sec=_THROTTLE)
             return None
-        prediction = self._policy.predict(
+        prediction = policy.predict(
             image,
             instruction,
             parameters.unnorm_key or None,
             # The engine need not stream if nobody listens.
-            on_reasoning=self._stream if self._outputs.streams else None,
+            on_reasoning=partial(worker.unless_revoked, outputs.stream)
+            if outputs.streams
+            else None,
         )
         return Step(message, image, instruction, prediction)
 
-    def _stream(self, reasoning: str) -> None:
-        self._worker.unless_revoked(self._outputs.stream, reasoning)
-
     def _publish(self, step: Step) -> None:
-        self._outputs.publish(step, read(self, PolicyParameters))
+        parameters = read(self, PolicyParameters)
+        reason = why_late(
+            age_of(step.source, self.get_clock()),
+            step.prediction.timings['total'],
+            parameters.max_image_age,
+        )
+        if reason:
+            self._statistics.count('actions_late', reason=reason)
+            self.get_logger().warning(f'no action: {reason}', throttle_duration_sec=_THROTTLE)
+            return
+        self._outputs.publish(step, parameters)
         self._statistics.count('actions')
         self._statistics.count('out_of_range_tokens', step.prediction.out_of_range)
         self._statistics.time(step.prediction.timings)
@@ -233,23 +259,31 @@ class PolicyNode(PatientLifecycleNode):
             self.get_logger().error(f'step failed: {text}', throttle_duration_sec=_THROTTLE)
 
     def _is_stale(self, message: Image | CompressedImage, limit: float) -> bool:
-        reason = why_stale(age_of(message, self.get_clock()), limit)
+        clock = self.get_clock()
+        reason = why_stale(
+            stamp_of(message), clock.now().nanoseconds, limit, clock.ros_time_is_active
+        )
         if reason:
-            self._statistics.count('images_stale')
+            self._statistics.count('images_stale', reason=reason)
             self.get_logger().warning(reason, throttle_duration_sec=_THROTTLE)
         return bool(reason)
 
     def _report(self) -> None:
-        seen = self._statistics.counts['images_received']
-        silent = self._inputs and seen == self._images_seen
-        self._images_seen = seen
-        topic = self._inputs[0].topic_name if silent else ''
-        level, text = describe(self._state, self._failure, topic, self._instruction)
+        silence = self._inputs.silence(self._state == 'active') if self._inputs else ''
+        hung = _STUCK if self._is_stuck() else ''
+        if self._worker is not None:
+            hung = self._worker.trouble(self.get_parameter('max_step_time').value)
+            if not self._worker.alive:
+                self.break_down(hung)
+        if hung:
+            self.get_logger().error(hung, throttle_duration_sec=_ALARM)
+        level, text = describe(self._state, self._failure or hung, silence, self._instruction)
         key = self.get_parameter('unnorm_key').value
         facts = {
             **self._origin,
             'unnorm_key': key or (self._policy.description.unnorm_key if self._policy else ''),
             'instruction': self._instruction,
+            'camera rate [Hz]': self._inputs.camera_rate if self._inputs else '',
             'version': self._version,
         }
         name = self.get_fully_qualified_name()

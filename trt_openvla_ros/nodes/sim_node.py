@@ -41,6 +41,7 @@ from trt_openvla_ros.nodes.topics import (
     TAKEN_ACTION,
     Topic,
 )
+from trt_openvla_ros.policy.prompt import MAX_INSTRUCTION
 from trt_openvla_ros.sim.goals import draw, Goal, parse_in, phrase
 from trt_openvla_ros.sim.world import World
 from trt_openvla_ros.srv import Reset
@@ -212,6 +213,13 @@ class SimNode(Node):
             return
         instruction, goal = message.data if message.data.strip() else '', None
         if instruction == self._instruction:
+            return
+        if len(instruction) > MAX_INSTRUCTION:
+            self.get_logger().warning(
+                f'instruction ignored: it has {len(instruction)} characters; {MAX_INSTRUCTION} '
+                'are allowed',
+                throttle_duration_sec=_THROTTLE,
+            )
             return
         if instruction:
             try:

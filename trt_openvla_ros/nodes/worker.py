@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import threading
+import time
 from typing import Any
 
 
@@ -17,22 +18,52 @@ class Worker:
         self,
         work: Callable[[Any], Any],
         deliver: Callable[[Any], None],
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
+        finish: Callable[[], None],
     ) -> None:
         """Start the thread.
 
         Args:
             work: Function from a frame to a result, or to None if there is nothing to deliver.
             deliver: Function that takes the result; `revoke` waits for its end.
-            failed: Function that takes an exception of the other two; it must not raise.
+            failed: Function that takes an exception of the other two.
+            finish: Function that frees what `work` needs. The thread calls it at its end, because
+                nobody else knows when the last step has returned.
         """
         self._work, self._deliver, self._failed = work, deliver, failed
+        self._finish = finish
         self._ready = threading.Condition()
         self._frame: Any = None
         self._epoch = self._running = 0
+        self._begin: float | None = None  # of the running step [s], by a steady clock
         self._closed = False
+        self._death = 'nobody knows why'
         self._thread = threading.Thread(target=self._run, name='policy_worker', daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def trouble(self, limit: float) -> str:
+        """Say that the thread ended, or works longer on one step than so long [s]; '' if not."""
+        if not self.alive:
+            return f'the worker ended: {self._death}'
+        busy = self.busy
+        if busy <= limit:
+            return ''
+        return (
+            f'the engine has worked on one step for {busy:.1f} s, limit {limit} s '
+            '(max_step_time); no action comes before it returns; if it never does, restart the '
+            'process'
+        )
+
+    @property
+    def busy(self) -> float:
+        """Time that the running step has taken so far [s]; 0 if none runs."""
+        begin = self._begin
+        return 0.0 if begin is None else time.monotonic() - begin
 
     def offer(self, frame: Any) -> bool:
         """Make frame the newest; tell whether it replaced one that was still waiting."""
@@ -54,25 +85,45 @@ class Worker:
             if self._running == self._epoch:
                 function(*args)
 
-    def close(self) -> None:
-        """Revoke, wait for the running step, and end the thread."""
+    def close(self, patience: float) -> bool:
+        """Revoke, and end the thread after the running step.
+
+        Args:
+            patience: Longest wait for that [s]. A thread cannot be killed: one whose step takes
+                longer ends when the step does, or never.
+
+        Returns:
+            Whether the thread has ended, and freed what it needed.
+        """
         self.revoke()
         with self._ready:
             self._closed = True
             self._ready.notify()
-        self._thread.join()
+        self._thread.join(patience)
+        return not self.alive
 
     def _run(self) -> None:
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: self._frame is not None or self._closed)
-                if self._closed:
-                    return
-                frame, self._frame = self._frame, None
-                self._running = self._epoch
-            try:
-                result = self._work(frame)
-                if result is not None:
-                    self.unless_revoked(self._deliver, result)
-            except Exception as error:  # noqa: BLE001 - one bad frame must not end the thread
-                self._failed(error)
+        try:
+            while not self._closed:
+                self._step()
+        except BaseException as error:  # noqa: BLE001 - the node must know why it has no worker
+            self._death = f'{type(error).__name__}: {error}'
+        finally:
+            self._finish()
+
+    def _step(self) -> None:
+        with self._ready:
+            self._ready.wait_for(lambda: self._frame is not None or self._closed)
+            if self._closed:
+                return
+            frame, self._frame = self._frame, None
+            self._running = self._epoch
+            self._begin = time.monotonic()
+        try:
+            result = self._work(frame)
+            if result is not None:
+                self.unless_revoked(self._deliver, result)
+        except BaseException as error:  # noqa: BLE001 - one bad frame must not end the thread
+            self._failed(error)
+        finally:
+            self._begin = None

@@ -14,6 +14,9 @@ from trt_openvla_ros.errors import ConfigError, InputError
 
 _log = logging.getLogger(__name__)
 
+# Characters, of a whole prompt too: far beyond any instruction; a context has 2048 tokens.
+MAX_INSTRUCTION = 2000
+
 _QUESTION = 'What action should the robot take to {instruction}?'
 _VICUNA = (
     'A chat between a curious user and an artificial intelligence assistant. The assistant gives '
@@ -74,17 +77,23 @@ def is_prompt(text: str) -> bool:
 
 
 def refuse_special(instruction: str, special: Iterable[str]) -> None:
-    """Refuse text that contains a special token.
+    """Refuse text that is too long or contains a special token.
 
     Args:
         instruction: Instruction or whole prompt.
         special: Special tokens of the tokenizer.
 
     Raises:
-        InputError: The instruction is not text, or contains a special token.
+        InputError: The instruction is not text, is longer than MAX_INSTRUCTION, or contains a
+            special token.
     """
     if not isinstance(instruction, str):
         raise InputError(f'instruction is a {type(instruction).__name__}; text is needed')
+    if len(instruction) > MAX_INSTRUCTION:
+        raise InputError(
+            f'instruction has {len(instruction)} characters; {MAX_INSTRUCTION} are allowed: '
+            f'{instruction[:60]!r}...'
+        )
     for token in (*special, '<image>'):
         # Compared without case: normalising would turn '<PAD>' into harmless text, but its
         # sender expects a special token.

@@ -20,6 +20,7 @@ import numpy as np
 
 from trt_openvla_ros.codec import encode_prediction
 from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.policy.prompt import MAX_INSTRUCTION
 from trt_openvla_ros.serving.arrays import (
     array_of_json,
     bytes_of_base64,
@@ -29,9 +30,6 @@ from trt_openvla_ros.serving.arrays import (
 )
 from trt_openvla_ros.serving.pictures import read_picture, rgb_of_array
 from trt_openvla_ros.serving.refusal import Refusal
-
-# Far beyond any instruction; a model's context is 2048 tokens.
-_MAX_TEXT = 2000
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,8 @@ def _texts(payload: dict) -> tuple[str, str | None]:
 
 def check_text(name: str, text: str) -> None:
     """Refuse text that is too long or not valid Unicode."""
-    if len(text) > _MAX_TEXT:
-        raise Refusal(400, f'{name} has {len(text)} characters; {_MAX_TEXT} are allowed')
+    if len(text) > MAX_INSTRUCTION:
+        raise Refusal(400, f'{name} has {len(text)} characters; {MAX_INSTRUCTION} are allowed')
     # JSON can spell halves of characters, which no tokenizer or terminal can take.
     if any('\ud800' <= character <= '\udfff' for character in text):
         raise Refusal(400, f'{name} is not valid Unicode: {text!a}')
