@@ -95,7 +95,7 @@ class Graph:
             self._probes.pop().close()
         while self._running:
             self._running.pop().close()
-        rclpy.shutdown(context=self.context)
+        self.context.try_shutdown()
 
 
 class _Running:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
     DurabilityPolicy,
+    HistoryPolicy,
     InvalidQoSProfileException,
     qos_check_compatible,
     QoSCompatibility,
     QoSProfile,
     ReliabilityPolicy,
 )
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -30,6 +28,11 @@ from trt_openvla_ros.nodes.diagnostics import Statistics
 from trt_openvla_ros.nodes.parameters import PolicyParameters
 from trt_openvla_ros.nodes.stamps import Cadence
 from trt_openvla_ros.nodes.topics import IMAGE, INSTRUCTION, PROMPT_IMAGE
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _COMPRESSED = '/compressed'  # image_transport's name for the topic beside the raw one
 _QUIET = 5  # reports without an image until the log says so: cameras take a while to start
@@ -125,7 +128,7 @@ class Inputs:
         entity: str | None = None,
         events: SubscriptionEventCallbacks | None = None,
     ) -> Subscription:
-        options = QoSOverridingOptions.with_default_policies(entity_id=entity)
+        options = QoSOverridingOptions.with_default_policies(callback=_judge, entity_id=entity)
         try:
             made = self._node.create_subscription(
                 kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options
@@ -133,6 +136,7 @@ class Inputs:
         # What rclpy raises for an unknown policy, a wrong type and an impossible depth.
         except (
             ParameterException,
+            InvalidQosOverridesError,
             InvalidQoSProfileException,
             RuntimeError,
             AssertionError,
@@ -217,6 +221,14 @@ class Inputs:
         if not found:
             return 'nobody publishes them; is the camera running, in this ROS_DOMAIN_ID?'
         return f'nobody publishes them; there are images on {", ".join(found)} (remap image)'
+
+
+def _judge(qos: QoSProfile) -> SetParametersResult:
+    # Every middleware has its own idea of what these mean.
+    successful = qos.history == HistoryPolicy.KEEP_ALL or qos.depth >= 1
+    return SetParametersResult(
+        successful=successful, reason='' if successful else f'depth is {qos.depth}, not 1 or more'
+    )
 
 
 def _type_name(kind: type) -> str:
