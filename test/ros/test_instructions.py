@@ -125,7 +125,8 @@ def test_same_sentence_again_is_no_news(graph, golden, text):
 
     for _ in range(20):
         probe.instructions.publish(String(data=text))
-    probe.instruct(PUSH)  # one topic keeps its order
+    probe.instructions.publish(String(data=PUSH))  # one topic keeps its order
+    probe.wait(lambda: any(PUSH in log for log in probe.logs), 'log of the last')
 
     assert sum('instruction' in log for log in probe.logs) == 2
     probe.act(golden.image('case20'))

@@ -133,12 +133,16 @@ def test_process_that_was_stopped_acts_on_no_old_image(graph, execute, golden):
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
 
-    for _ in range(3):
-        process.send_signal(signal.SIGSTOP)
-        over = time.monotonic() + 1.0
+    def film(seconds):
+        over = time.monotonic() + seconds
         while time.monotonic() < over:
             probe.send(golden.image('case20'))
-            probe.executor.spin_once(timeout_sec=0.02)
+            probe.executor.spin_once(timeout_sec=0.005)
+
+    for _ in range(4):
+        film(0.3)  # so that the stop is in the middle of a step
+        process.send_signal(signal.SIGSTOP)
+        film(1.0)
         process.send_signal(signal.SIGCONT)
         fresh = probe.send(golden.image('case20'))
         probe.wait(lambda s=fresh: s in [a.header.stamp for a in probe.actions], 'action')
