@@ -5,7 +5,7 @@ from probe import values_of
 import pytest
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -41,14 +41,14 @@ def started(graph, remap=None, **parameters):
         ('raw', '/image/compressed', CompressedImage,
          'only /image/compressed is published; set image_transport to compressed'),
         ('compressed', '/image', Image, 'only /image is published; set image_transport to raw'),
-        ('raw', '/camera/color', Image, 'there are images on /camera/color (remap image)'),
+        ('raw', '/camera/color', Image, 'nobody publishes them; there are images on /camera/color'),
         ('compressed', '/camera/color/compressed', CompressedImage,
-         'there are images on /camera/color/compressed (remap image)'),
+         'nobody publishes them; there are images on /camera/color/compressed'),
         ('raw', '/image', CompressedImage,
          'CompressedImage is published there, and sensor_msgs/msg/Image is needed; remap image to '
          '/image and set image_transport to compressed'),
         ('raw', '/image', String, f'std_msgs/msg/String is published there, and {IMAGE} is'),
-        ('raw', '/chatter', String, 'nobody publishes them; is the camera running'),
+        ('raw', '/chatter', String, 'nobody publishes them; '),
     ],
 )  # fmt: skip
 def test_silence_has_a_reason(graph, other, transport, topic, kind, said):
@@ -142,6 +142,7 @@ def test_overrides_win_and_are_parameters(graph, golden):
     given = {
         **overrides('/camera/color', reliability='reliable', depth=7, history='keep_last'),
         **overrides('/instruction', depth=3),
+        **overrides('/policy/reasoning_stream', 'publisher', reliability='best_effort'),
     }
     node = graph.add(remap=remap, max_image_age=0.0, **given)
     probe = graph.probe(image_topic='/camera/color')
@@ -150,6 +151,8 @@ def test_overrides_win_and_are_parameters(graph, golden):
 
     (images,) = probe.node.get_subscriptions_info_by_topic('/camera/color')
     assert images.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    (stream,) = probe.node.get_publishers_info_by_topic('/policy/reasoning_stream')
+    assert stream.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     assert {name: node.get_parameter(name).value for name in given} == given
     assert not [log for log in probe.logs if 'unused' in log]
     probe.connect()
@@ -183,10 +186,22 @@ def test_override_that_cannot_be_used_is_named(graph, policies, said):
         assert not configured
         probe.wait(lambda: any('not configured' in log for log in probe.logs), 'reason')
         (reason,) = (log for log in probe.logs if 'not configured' in log)
-        assert 'qos_overrides./image.subscription' in reason
+        assert 'a parameter of qos_overrides./image cannot be used' in reason
         assert said in reason
         assert 'Traceback' not in reason
     assert probe.state() == ('inactive' if configured else 'unconfigured')
+
+
+def test_action_cannot_be_latched(graph):
+    # A late joiner must not repeat an old motion.
+    graph.add(**overrides('/policy/action', 'publisher', durability='transient_local'))
+    probe = graph.probe()
+    assert probe.transit('configure')
+
+    (actions,) = probe.node.get_publishers_info_by_topic('/policy/action')
+
+    assert actions.qos_profile.durability == DurabilityPolicy.VOLATILE
+    probe.wait(lambda: any('unused: qos_overrides./policy/action' in x for x in probe.logs), 'log')
 
 
 def test_override_for_no_topic_is_named(graph):

@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
     DurabilityPolicy,
-    HistoryPolicy,
-    InvalidQoSProfileException,
     qos_check_compatible,
     QoSCompatibility,
     QoSProfile,
     ReliabilityPolicy,
 )
-from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.nodes.conversions import stamp_of
 from trt_openvla_ros.nodes.diagnostics import Statistics
 from trt_openvla_ros.nodes.parameters import PolicyParameters
+from trt_openvla_ros.nodes.qos import overridable
 from trt_openvla_ros.nodes.stamps import Cadence
 from trt_openvla_ros.nodes.topics import IMAGE, INSTRUCTION, PROMPT_IMAGE
 
@@ -86,7 +81,6 @@ class Inputs:
             # Without rclpy's warning about each sender that the other subscription hears.
             quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
             self._subscribe(*said, self._take_latched, latched, 'latched', quiet)
-        self._warn_of_unused_overrides()
 
     @property
     def camera_rate(self) -> str:
@@ -128,42 +122,12 @@ class Inputs:
         entity: str | None = None,
         events: SubscriptionEventCallbacks | None = None,
     ) -> Subscription:
-        options = QoSOverridingOptions.with_default_policies(callback=_judge, entity_id=entity)
-        try:
+        with overridable(self._node, topic, entity) as options:
             made = self._node.create_subscription(
                 kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options
             )
-        # What rclpy raises for an unknown policy, a wrong type and an impossible depth.
-        except (
-            ParameterException,
-            InvalidQosOverridesError,
-            InvalidQoSProfileException,
-            RuntimeError,
-            AssertionError,
-            AttributeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise ConfigError(
-                f'a parameter qos_overrides.{self._node.resolve_topic_name(topic)}.subscription '
-                f'cannot be used: {error}'
-            ) from error
         self._subscriptions.append(made)
         return made
-
-    def _warn_of_unused_overrides(self) -> None:
-        given = self._node._parameter_overrides
-        unused = [
-            name
-            for name in given
-            if name.startswith('qos_overrides.') and not self._node.has_parameter(name)
-        ]
-        if unused:
-            self._node.get_logger().warning(
-                f'unused: {", ".join(unused)}; the names have the topics after remapping, such as '
-                f'qos_overrides.{self._images.topic_name}.subscription.reliability, and the '
-                'policies history, depth and reliability'
-            )
 
     def _take_image(self, message: Image | CompressedImage) -> None:
         self._came = True
@@ -221,14 +185,6 @@ class Inputs:
         if not found:
             return 'nobody publishes them; is the camera running, in this ROS_DOMAIN_ID?'
         return f'nobody publishes them; there are images on {", ".join(found)} (remap image)'
-
-
-def _judge(qos: QoSProfile) -> SetParametersResult:
-    # Every middleware has its own idea of what these mean.
-    successful = qos.history == HistoryPolicy.KEEP_ALL or qos.depth >= 1
-    return SetParametersResult(
-        successful=successful, reason='' if successful else f'depth is {qos.depth}, not 1 or more'
-    )
 
 
 def _type_name(kind: type) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -14,6 +14,7 @@ from trt_openvla_ros.contracts import BasePolicy, Prediction
 from trt_openvla_ros.nodes.conversions import age_of, to_message
 from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.parameters import PolicyParameters
+from trt_openvla_ros.nodes.qos import overridable
 from trt_openvla_ros.nodes.topics import (
     ACTION,
     PROMPT_IMAGE,
@@ -44,13 +45,19 @@ class Outputs:
     """The publishers of a policy, from configure to cleanup."""
 
     def __init__(self, node: LifecycleNode, policy: BasePolicy) -> None:
-        """Make the publishers on a node."""
+        """Make the publishers on a node.
+
+        Raises:
+            ConfigError: A QoS override cannot be used.
+        """
         self._node, self._policy = node, policy
         self._sequence = 0
-        self._publishers = {
-            topic: node.create_lifecycle_publisher(topic.type, topic.name, topic.qos)
-            for topic in (ACTION, REASONING, REASONING_STREAM, PROMPT_IMAGE)
-        }
+        self._publishers: dict[Topic, LifecyclePublisher] = {}
+        for topic in (ACTION, REASONING, REASONING_STREAM, PROMPT_IMAGE):
+            with overridable(node, topic.name) as options:
+                self._publishers[topic] = node.create_lifecycle_publisher(
+                    topic.type, topic.name, topic.qos, qos_overriding_options=options
+                )
 
     def restart(self) -> None:
         """Count actions from 1 again."""

@@ -30,6 +30,7 @@ from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
 from trt_openvla_ros.nodes.loading import load_policy, why_unfit
 from trt_openvla_ros.nodes.outputs import Outputs, Step
 from trt_openvla_ros.nodes.parameters import declare, PolicyParameters, read, why_no_choice
+from trt_openvla_ros.nodes.qos import warn_of_unused
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.stamps import why_late, why_stale
 from trt_openvla_ros.nodes.topics import DIAGNOSTICS
@@ -112,6 +113,7 @@ class PolicyNode(PatientLifecycleNode):
         self._inputs = Inputs(
             self, parameters, self._statistics, self._on_image, self._on_instruction
         )
+        warn_of_unused(self)
         self._worker = Worker(self._predict, self._publish, self._note_failure, self._policy.close)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,0 +1,70 @@
+"""Quality of service from parameters `qos_overrides.*`, as rclcpp's nodes have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, InvalidQoSProfileException, QoSProfile
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+
+from trt_openvla_ros.errors import ConfigError
+
+
+@contextmanager
+def overridable(
+    node: Node, topic: str, entity: str | None = None
+) -> Iterator[QoSOverridingOptions]:
+    """Give the options for making a publisher or a subscription in the body.
+
+    Args:
+        node: Node that makes it.
+        topic: Topic before remapping.
+        entity: Name that tells a second one on the topic from the first.
+
+    Raises:
+        ConfigError: A parameter cannot be used.
+    """
+    try:
+        yield QoSOverridingOptions.with_default_policies(callback=_judge, entity_id=entity)
+    # What rclpy raises for an unknown policy, a wrong type and an impossible depth.
+    except (
+        ParameterException,
+        InvalidQosOverridesError,
+        InvalidQoSProfileException,
+        RuntimeError,
+        AssertionError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ConfigError(
+            f'a parameter of qos_overrides.{node.resolve_topic_name(topic)} cannot be used: '
+            f'{error}'
+        ) from error
+
+
+def warn_of_unused(node: Node) -> None:
+    """Log which overrides were given that no publisher or subscription has taken."""
+    unused = [
+        name
+        for name in node._parameter_overrides
+        if name.startswith('qos_overrides.') and not node.has_parameter(name)
+    ]
+    if unused:
+        node.get_logger().warning(
+            f'unused: {", ".join(unused)}; names have the topic after remapping, such as '
+            'qos_overrides./camera/image_raw.subscription.reliability, and one of the policies '
+            'history, depth and reliability'
+        )
+
+
+def _judge(qos: QoSProfile) -> SetParametersResult:
+    # Every middleware has its own idea of what these mean.
+    successful = qos.history == HistoryPolicy.KEEP_ALL or qos.depth >= 1
+    return SetParametersResult(
+        successful=successful, reason='' if successful else f'depth is {qos.depth}, not 1 or more'
+    )
