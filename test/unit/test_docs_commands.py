@@ -85,6 +85,11 @@ def check_ros2(verb: str, *words: str) -> bool:
     elif verb == 'run':
         assert words[0] == PACKAGE
         check_program(words[1], list(words[2:]))
+    elif (verb, *words[:1]) == ('bag', 'play'):
+        # The image topic of the example is remapped.
+        names = [word for word in words if word.startswith('/')]
+        assert set(names) <= TOPICS.keys()
+        assert {word for word in words if word[0] == '-'} <= {'--clock', '--delay', '--topics'}
     elif verb in ('topic', 'bag'):
         names = [word for word in words if word.startswith('/')]
         assert names
