@@ -134,7 +134,8 @@ def test_endless_reasoning_is_an_output_error(graph, golden, edited_checkpoint):
 
 def test_endless_instruction_is_refused_and_the_next_one_followed(graph, golden):
     probe = graph.start()
-    probe.instruct('push ' * 2000)
+    # Few enough characters, but each of several tokens.
+    probe.instruct('\N{GRINNING FACE}' * 1900)
 
     probe.send(golden.image('case20'))
     probe.wait(lambda: any('shorten the instruction' in log for log in probe.logs), 'reason')
