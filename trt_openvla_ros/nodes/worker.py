@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+_CLOSING = 5.0  # [s] for freeing what the steps needed: collecting garbage takes half a second
+
 
 class Worker:
     """Works on one frame after another, and always takes the newest.
@@ -37,6 +39,7 @@ class Worker:
         self._epoch = self._running = 0
         self._begin: float | None = None  # of the running step [s], by a steady clock
         self._closed = False
+        self._returned = threading.Event()  # from the last step
         self._death = 'nobody knows why'
         self._thread = threading.Thread(target=self._run, name='policy_worker', daemon=True)
         self._thread.start()
@@ -89,8 +92,8 @@ class Worker:
         """Revoke, and end the thread after the running step.
 
         Args:
-            patience: Longest wait for that [s]. A thread cannot be killed: one whose step takes
-                longer ends when the step does, or never.
+            patience: Longest wait for the step [s]. A thread cannot be killed: one whose step
+                takes longer ends when the step does, or never.
 
         Returns:
             Whether the thread has ended, and freed what it needed.
@@ -99,7 +102,8 @@ class Worker:
         with self._ready:
             self._closed = True
             self._ready.notify()
-        self._thread.join(patience)
+        if self._returned.wait(patience):
+            self._thread.join(_CLOSING)
         return not self.alive
 
     def _run(self) -> None:
@@ -109,6 +113,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - the node must know why it has no worker
             self._death = f'{type(error).__name__}: {error}'
         finally:
+            self._returned.set()
             self._finish()
 
     def _step(self) -> None:
