@@ -58,7 +58,7 @@ setup(
             'prometheus-client',
             'python-multipart',
             'pyyaml',
-            'uvicorn',
+            'uvicorn>=0.35',  # its websockets-sansio
             'websockets',
         ],
     },

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 import http.client
 import io
 import json
 import os
 from pathlib import Path
+import socket
 import ssl
 import time
 from typing import Any
@@ -63,6 +65,12 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ('http', 'https') or not parts.hostname:
             raise ConfigError(f'{url!r} is no URL of a server, such as http://127.0.0.1:8000')
+        if parts.query or parts.fragment or '@' in parts.netloc:
+            # Not shown, because it may hold a token, and errors and logs show the URL.
+            raise ConfigError(
+                f'the URL of {parts.hostname} has a user or a query; give the server alone, and '
+                f'the token in {TOKEN_VARIABLE} or token_file'
+            )
         if not 0 <= jpeg_quality <= 100:
             raise ConfigError(f'jpeg_quality is {jpeg_quality}; 0 to 100 is needed')
         self.url, self.timeout, self.jpeg_quality = url.rstrip('/'), timeout, jpeg_quality
@@ -197,15 +205,12 @@ class Client:
             self._http.connect()
         self._http.sock.settimeout(_left(deadline))
         self._http.request(method, path, body, headers)
-        self._http.sock.settimeout(_left(deadline))
+        self._http.response_class = partial(_Response, deadline=deadline)
         return self._http.getresponse()
 
     def _receive(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         content = bytearray()
         while True:
-            # Each part gets only the time that is left, or a slow answer would never time out.
-            if self._http.sock is not None:
-                self._http.sock.settimeout(_left(deadline))
             part = response.read1(65536)
             if not part:
                 break
@@ -216,6 +221,33 @@ class Client:
             raise http.client.IncompleteRead(bytes(content), response.length)
         response.close()  # read1 alone leaves it open
         return bytes(content)
+
+
+class _Response(http.client.HTTPResponse):
+    """A response before a deadline; a socket's own timeout begins anew with each byte."""
+
+    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        raw = self.fp.detach()
+        self.fp = io.BufferedReader(_Timed(raw, sock, deadline))
+
+
+class _Timed(io.RawIOBase):
+    """A socket's file, each of whose reads gets only the time that is left."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int | None:
+        self._sock.settimeout(_left(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _left(deadline: float) -> float:

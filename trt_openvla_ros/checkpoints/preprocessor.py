@@ -145,13 +145,13 @@ def write_preprocessor(side: int, norms: Sequence[Norm], letterbox: bool) -> dic
         'image_resize_strategy': 'letterbox' if letterbox else 'resize-naive',
         'input_sizes': [[3, *size] for _ in norms],
         'interpolations': ['bicubic'] * len(norms),
-        'means': [mean for mean, _ in norms],
-        'stds': [std for _, std in norms],
+        'means': [list(mean) for mean, _ in norms],
+        'stds': [list(std) for _, std in norms],
         'tvf_crop_params': [{'output_size': size} for _ in norms],
         'tvf_do_letterbox': letterbox,
         'tvf_letterbox_fill': grey if letterbox else None,
         'tvf_normalize_params': [
-            {'inplace': False, 'mean': mean, 'std': std} for mean, std in norms
+            {'inplace': False, 'mean': list(mean), 'std': list(std)} for mean, std in norms
         ],
         'tvf_resize_params': [resize for _ in norms],
         'use_fused_vision_backbone': len(norms) > 1,

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect
 
 from trt_openvla_ros.contracts import BasePolicy
 from trt_openvla_ros.serving import openpi
-from trt_openvla_ros.serving.body import read_body, read_fields
+from trt_openvla_ros.serving.body import more_of, read_body, read_fields, size_of
 from trt_openvla_ros.serving.dialects import Question, read_form, read_question
 from trt_openvla_ros.serving.guard import Guard, refusal_body, refusal_headers
 from trt_openvla_ros.serving.metrics import CONTENT_TYPE
-from trt_openvla_ros.serving.refusal import BROKEN, Refusal
+from trt_openvla_ros.serving.refusal import BROKEN, forget, Refusal
 from trt_openvla_ros.serving.schema import ACT, DESCRIPTION
 from trt_openvla_ros.serving.service import Service
 from trt_openvla_ros.serving.settings import ServerSettings
@@ -98,7 +98,8 @@ async def _act(request: Request, service: Service) -> Response:
         with service.queue.place(client):
             question, reading = await _read(request, service)
             dialect = question.dialect
-            prediction = await _unless_gone(request, service.answer(client, question, reading))
+            with service.budget.hold(question.image.nbytes):
+                prediction = await _unless_gone(request, service.answer(client, question, reading))
             body = question.write(prediction)
             status = 200
             return Response(body, media_type='application/json')
@@ -124,11 +125,13 @@ async def _read(request: Request, service: Service) -> tuple[Question, float]:
         raise Refusal(
             415, f'content-type {kind!r}; application/json or multipart/form-data is needed'
         )
-    body = await read_body(request, settings.max_body, settings.body_timeout)
-    if kind == 'application/json':
-        return await _unless_gone(request, service.read(read_question, body))
-    fields = await read_fields(request.headers, body)
-    return await _unless_gone(request, service.read(read_form, fields))
+    with service.budget.hold(size_of(request, settings.max_body)):
+        body = await read_body(request, settings.max_body, settings.body_timeout)
+        if kind == 'application/json':
+            with service.budget.hold(more_of(body)):
+                return await _unless_gone(request, service.read(read_question, body))
+        fields = await read_fields(request.headers, body)
+        return await _unless_gone(request, service.read(read_form, fields))
 
 
 async def _unless_gone(request: Request, answer: Awaitable[T]) -> T:
@@ -161,6 +164,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> Response:
+        forget(error)
         return _refused(error)
 
     @app.exception_handler(HTTPException)

@@ -11,8 +11,27 @@ from starlette.requests import Request
 
 from trt_openvla_ros.serving.refusal import Refusal
 
+# Of a body while it is read: itself, its text, a string in it, and the bytes of that.
+_COPIES = 4
 _MAX_FIELD = 64 * 1024  # bytes of a text in a form
 _MAX_FIELDS = 8
+
+
+def size_of(request: Request, limit: int) -> int:
+    """Tell how many bytes of memory reading a request takes at most, if it is ASCII.
+
+    Args:
+        request: Request whose body is still unread.
+        limit: Longest body [bytes], which one of unknown length may have.
+    """
+    announced = request.headers.get('content-length', '')
+    size = int(announced[:20]) if announced.isdecimal() else limit
+    return _COPIES * min(size, limit)
+
+
+def more_of(body: bytes) -> int:
+    """Tell how much more memory text takes that is not ASCII: up to four bytes a character."""
+    return 0 if body.isascii() else 3 * _COPIES * len(body)
 
 
 async def read_body(request: Request, limit: int, timeout: float) -> bytes:

@@ -14,6 +14,7 @@ import uvicorn
 from trt_openvla_ros.errors import ConfigError, PolicyError
 from trt_openvla_ros.policy.loading import open_policy
 from trt_openvla_ros.serving.app import create_app
+from trt_openvla_ros.serving.connections import Connection, HEADER_BYTES, WithoutQueries
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
 from trt_openvla_ros.settings import describe_settings, read_settings
 
@@ -23,20 +24,24 @@ _log = logging.getLogger(__name__)
 
 def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
     """Configure uvicorn for an application of `create_app`."""
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         log_level='info',
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        # Chosen here, because uvicorn's choice depends on what else is installed. This protocol of
+        # websockets reads one message, and no further one before the application takes it.
+        http=Connection,
+        ws='websockets-sansio',
+        h11_max_incomplete_event_size=HEADER_BYTES,
         ws_max_size=settings.max_body,
-        # Nobody counts the memory of waiting messages.
-        ws_max_queue=1,
         ws_per_message_deflate=False,
-        # Beyond this uvicorn itself answers 503, because idle connections cost memory too.
-        limit_concurrency=4 * settings.queue_size + 64,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    # Its line about a websocket has the query of the address.
+    logging.getLogger('uvicorn.error').addFilter(WithoutQueries())
+    return config
 
 
 def serve(settings: ServerSettings) -> None:

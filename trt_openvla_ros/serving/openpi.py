@@ -18,12 +18,16 @@ from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.serving.arrays import read_msgpack, write_msgpack
 from trt_openvla_ros.serving.dialects import check_text, Question
 from trt_openvla_ros.serving.pictures import rgb_of_array
-from trt_openvla_ros.serving.refusal import Refusal
+from trt_openvla_ros.serving.refusal import forget, Refusal
 from trt_openvla_ros.serving.service import Service
 
 # Keys of the camera that OpenVLA models see, in openpi's environments (LIBERO, DROID, others).
 # Further cameras and the robot's state are not used.
 IMAGE_KEYS = ('observation/image', 'observation/exterior_image_1_left', 'image')
+# Each connection may hold a message before the application sees it. Connections together get this
+# share of the budget.
+_SHARE = 0.5
+_COPIES = 3  # of a message while it is read: arrays, and the image again
 _CLOSE_CODES = {413: 1009, 409: 1013, 503: 1013}  # too big; try again later
 _log = logging.getLogger(__name__)
 
@@ -33,6 +37,14 @@ async def converse(websocket: WebSocket, service: Service) -> None:
 
     As in openpi, an error is a text frame, after which the connection is closed.
     """
+    try:
+        with service.budget.hold(service.settings.max_body, _SHARE):
+            await _converse(websocket, service)
+    except Refusal as refusal:  # there is no room for another connection
+        await websocket.close(1013, refusal.reason[:100])
+
+
+async def _converse(websocket: WebSocket, service: Service) -> None:
     await websocket.accept()
     name = websocket.headers.get('x-client-id')
     address = websocket.client.host if websocket.client else None
@@ -56,6 +68,8 @@ async def converse(websocket: WebSocket, service: Service) -> None:
             await websocket.send_bytes(await answering)
             previous = time.perf_counter() - arrived
     except Refusal as refusal:
+        message = None
+        forget(refusal)
         service.metrics.answered('openpi', refusal.status)
         await websocket.send_text(refusal.reason)
         fallback = 1008 if refusal.status < 500 else 1011
@@ -79,8 +93,10 @@ async def _answer(
         data = message.get('bytes')
         if data is None:
             raise Refusal(400, 'the message is a text frame; observations are binary msgpack')
-        question, reading = await service.read(read_observation, data)
-        prediction = await service.answer(client, question, reading)
+        with service.budget.hold(_COPIES * len(data)):
+            question, reading = await service.read(read_observation, data)
+        with service.budget.hold(question.image.nbytes):
+            prediction = await service.answer(client, question, reading)
         service.metrics.answered('openpi', 200)
         return write_answer(prediction, previous)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from trt_openvla_ros.errors import (
     BrokenEngineError,
     ConfigError,
@@ -27,6 +29,14 @@ class Refusal(PolicyError):  # noqa: N818 - to a client it is an answer
         """Hold status, reason and retry_after."""
         super().__init__(reason)
         self.status, self.reason, self.retry_after = status, reason, retry_after
+
+
+def forget(error: Refusal) -> None:
+    """Free what the functions that raised an error still hold, such as the body of a request.
+
+    Otherwise the error keeps it until its answer is sent, which a slow client decides.
+    """
+    traceback.clear_frames(error.__traceback__)
 
 
 def refusal_of(error: PolicyError) -> Refusal:

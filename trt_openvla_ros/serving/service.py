@@ -18,6 +18,7 @@ from trt_openvla_ros.codec import encode_description
 from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
 from trt_openvla_ros.errors import BrokenEngineError, PolicyError
 from trt_openvla_ros.policy.prompt import is_prompt
+from trt_openvla_ros.serving.budget import Budget
 from trt_openvla_ros.serving.dialects import Question
 from trt_openvla_ros.serving.metrics import Metrics
 from trt_openvla_ros.serving.refusal import Refusal, refusal_of
@@ -27,6 +28,8 @@ from trt_openvla_ros.version import package_version
 
 _log = logging.getLogger(__name__)
 _LIBRARIES = ('torch', 'timm', 'numpy', 'pillow', 'fastapi', 'uvicorn')
+# Requests that are parsed at once. More would not be faster, and each takes memory meanwhile.
+_READERS = 4
 _MAX_NAME = 64  # characters of a client's name
 
 
@@ -39,6 +42,7 @@ class Service:
         metadata: Facts for clients, as plain JSON.
         broken: Whether the engine failed, so that the process must be started again.
         queue: Queue of the questions; it exists between `start` and `close`.
+        budget: Bytes that requests hold.
     """
 
     queue: RequestQueue
@@ -48,6 +52,7 @@ class Service:
         self.settings, self._policy = settings, policy
         self._numbers = itertools.count()
         self.broken = False
+        self.budget = Budget(settings.max_memory)
         self.metadata = metadata_of(policy.description, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -62,6 +67,7 @@ class Service:
 
     def start(self) -> None:
         """Open the queue in the running event loop."""
+        self._readers = asyncio.Semaphore(_READERS)
         self.queue = RequestQueue(self.settings.queue_size, self.metrics.left)
         self.metrics.watch(lambda: self.queue.inside, lambda: self.queue.waiting)
 
@@ -93,9 +99,10 @@ class Service:
         begun = time.perf_counter()
         stopped = threading.Event()
         try:
-            question = await asyncio.to_thread(
-                parse, data, self.settings.max_pixels, stopped.is_set
-            )
+            async with self._readers:
+                question = await asyncio.to_thread(
+                    parse, data, self.settings.max_pixels, stopped.is_set
+                )
         finally:
             stopped.set()
         return question, time.perf_counter() - begun
@@ -150,7 +157,7 @@ def metadata_of(description: Description, settings: ServerSettings) -> dict[str,
         **encode_description(description),
         'limits': {
             name: getattr(settings, name)
-            for name in ('max_body', 'max_pixels', 'queue_size', 'timeout')
+            for name in ('max_body', 'max_pixels', 'max_memory', 'queue_size', 'timeout')
         },
         'versions': {
             'python': platform.python_version(),

@@ -31,6 +31,12 @@ class ServerSettings(ModelSettings):
     )
     max_body: int = setting(8 * 2**20, 'Longest request body [bytes].', low=1024, high=2**30)
     max_pixels: int = field_of(PIXELS)
+    max_memory: int = setting(
+        512 * 2**20,
+        'Most bytes that all requests together may hold; a further one gets 503.',
+        low=2**20,
+        high=2**40,
+    )
     queue_size: int = setting(
         64, 'Most requests in the server at once, waiting ones included.', low=1, high=4096
     )
