@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 import logging
-import os
 from pathlib import Path
 import re
 import shlex
 import subprocess
 
 from trt_openvla_ros.checkpoints.trtllm import FORMAT_NAMES
+from trt_openvla_ros.engines.tensorrt_llm.child import clean_environment
 from trt_openvla_ros.errors import ConfigError, EngineError
 
 # Values that each flag may have; () for a flag that takes any value, or none.
@@ -148,7 +148,7 @@ def read_features(executable: str) -> dict[str, tuple[str, ...]]:
         EngineError: It cannot be started, or prints no flags.
     """
     # argparse breaks lines at the width of a terminal.
-    environment = {**os.environ, 'COLUMNS': '1000'}
+    environment = {**clean_environment(), 'COLUMNS': '1000'}
     try:
         answer = subprocess.run(
             [executable, '--help'], capture_output=True, text=True, env=environment, check=False
@@ -180,7 +180,12 @@ def run_build(executable: str, arguments: Sequence[str], directory: Path) -> Non
     _log.info('%s', shlex.join(command))
     tail: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=directory,
+        env=clean_environment(),
     ) as process:
         for line in process.stdout or ():
             _log.info('trtllm-build: %s', line.rstrip())
