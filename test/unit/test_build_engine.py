@@ -178,6 +178,22 @@ def test_a_failed_build_leaves_nothing_behind(artifact, monkeypatch, break_it, m
 
 
 @pytest.mark.usefixtures('machine')
+@pytest.mark.parametrize('broken', ['graph_is_good', 'engine_is_built'])
+@pytest.mark.parametrize(
+    ('dtype', 'others'), [('bfloat16', 'float16 or float32'), ('float16', 'another')]
+)
+def test_a_vision_graph_without_kernels_names_its_precision(
+    artifact, monkeypatch, broken, dtype, others
+):
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    manifest['stages']['save_backbone']['facts'] = {'onnx': {'dtype': dtype}}
+    (artifact / MANIFEST).write_text(json.dumps(manifest))
+    monkeypatch.setattr(import_module('tensorrt.building'), broken, False)
+    with pytest.raises(EngineError, match=f'in {dtype}, .*onnx_dtype to {others}, and run save_b'):
+        build(artifact)
+
+
+@pytest.mark.usefixtures('machine')
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -4,8 +4,8 @@ What TensorRT-LLM would refuse it refuses, and also what TensorRT-LLM takes with
 unknown keywords, and a call while another one runs. That TensorRT-LLM's kernels compute the same
 it cannot say. Environment: TRTLLM_RELEASE, a release of the contract.
 
-Like TensorRT-LLM it starts MPI on import; LEFT_BY_MPI is some of what Open MPI 4.1.8 then leaves in
-the environment that children inherit, where os.environ does not show it.
+TensorRT-LLM starts MPI on import. LEFT_BY_MPI is some of what Open MPI 4.1.8 then leaves in the
+environment that children inherit, where os.environ does not show it.
 """
 
 import os

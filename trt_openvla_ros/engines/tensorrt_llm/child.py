@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-# What describes a job of MPI or its launcher. Source: split_mpi_env() of tensorrt_llm/llmapi, which
-# cleans the environment of TensorRT-LLM's own children, and what Open MPI 4.1.8 and 5.0.11 set
-# beside that (ORTE_, PRTE_). OPAL_PREFIX, by which Open MPI finds its own files, stays.
+# What describes a job of MPI or its launcher. Source: split_mpi_env() of tensorrt_llm/llmapi, by
+# which TensorRT-LLM cleans the environment of its own children, and what Open MPI 4.1.8 and 5.0.11
+# set beside that (ORTE_, PRTE_). OPAL_PREFIX, by which Open MPI finds its own files, stays.
 _MPI = (
     'CRAY_',
     'HYDRA_',
