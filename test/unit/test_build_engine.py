@@ -185,9 +185,7 @@ def test_a_failed_build_leaves_nothing_behind(artifact, monkeypatch, break_it, m
 def test_a_vision_graph_without_kernels_names_its_precision(
     artifact, monkeypatch, broken, dtype, others
 ):
-    manifest = json.loads((artifact / MANIFEST).read_text())
-    manifest['stages']['save_backbone']['facts'] = {'onnx': {'dtype': dtype}}
-    (artifact / MANIFEST).write_text(json.dumps(manifest))
+    record(artifact, save_backbone={'onnx': {'dtype': dtype}})
     monkeypatch.setattr(import_module('tensorrt.building'), broken, False)
     with pytest.raises(EngineError, match=f'in {dtype}, .*onnx_dtype to {others}, and run save_b'):
         build(artifact)
