@@ -5,7 +5,18 @@ from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
-manifest = ElementTree.parse(Path(__file__).with_name('package.xml')).getroot()
+root = Path(__file__).parent
+manifest = ElementTree.parse(root / 'package.xml').getroot()
+
+
+def requirements(name):
+    """Read requirements/NAME.txt, and the files that it names."""
+    lines = (root / 'requirements' / f'{name}.txt').read_text().splitlines()
+    stated = [line.split('#')[0].strip() for line in lines]
+    files = [line.removeprefix('-r ').removesuffix('.txt') for line in stated if line[:3] == '-r ']
+    own = [line for line in stated if line and not line.startswith('-')]
+    return own + [line for file in files for line in requirements(file)]
+
 
 setup(
     name=manifest.findtext('name'),
@@ -26,40 +37,6 @@ setup(
         ]
     },
     python_requires='>=3.10',
-    install_requires=[
-        'huggingface_hub',
-        'numpy',
-        'pillow',
-        'pydantic>=2',
-        'safetensors>=0.4',
-        'sentencepiece',
-        'timm>=0.9.10',
-        'tokenizers',
-        # A matched pair from one index: a torchvision built for another torch does not import.
-        'torch>=2.4',
-        'torchvision>=0.19',
-    ],
-    extras_require={
-        'evaluate': ['mujoco>=3.2', 'trt_openvla_ros[pipeline]'],
-        'pipeline': [
-            'nvidia-modelopt[hf]>=0.33',
-            'onnx',
-            'onnxruntime',
-            'onnxscript',
-            'opencv-python-headless',
-            'pyyaml',
-            'rosbags',
-            'tqdm',
-            'transformers>=4.40',
-        ],
-        'serve': [
-            'fastapi',
-            'msgpack',
-            'prometheus-client',
-            'python-multipart',
-            'pyyaml',
-            'uvicorn>=0.35',  # its websockets-sansio
-            'websockets',
-        ],
-    },
+    install_requires=requirements('policy'),
+    extras_require={name: requirements(name) for name in ('evaluate', 'pipeline', 'serve')},
 )

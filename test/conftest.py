@@ -97,6 +97,8 @@ def stand_in(monkeypatch, trtllm_build, tmp_path):
     """Install the stand-ins of a release, for this process and its children."""
 
     def forget():
+        for name in getattr(sys.modules.get('tensorrt_llm'), 'LEFT_BY_MPI', ()):
+            os.unsetenv(name)
         for name in list(sys.modules):
             if name.split('.')[0] in ('tensorrt', 'tensorrt_llm'):
                 del sys.modules[name]

@@ -41,7 +41,7 @@ if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
   numpy=$("$python" -c 'import numpy; print("numpy==" + numpy.__version__)')
 fi
 
-key=$( (cat "$0" tools/requirements*.txt; "$python" -VV; echo "${ROS_DISTRO:-wheels} $numpy") \
+key=$( (cat "$0" requirements/*.txt; "$python" -VV; echo "${ROS_DISTRO:-wheels} $numpy") \
   | sha256sum | cut -c1-12)
 venv=${VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/trt_openvla_ros/venv-$key}
 complete() { [[ -f $venv/.complete && $(<"$venv/.complete") == "$key" ]]; }
@@ -60,12 +60,12 @@ if ! complete; then
   if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
     "$python" -m venv --system-site-packages "$venv"
     # Even what the system has: its pytest would run the system's Python, which has no torch.
-    "$venv/bin/pip" install -q --ignore-installed -r tools/requirements.txt "$numpy"
+    "$venv/bin/pip" install -q --ignore-installed -r requirements/development.txt "$numpy"
     echo "source '$venv/bin/activate'" >"$venv/env.bash"
   else
     "$python" -m venv "$venv"
     # One call, so that torch and colcon agree on a setuptools.
-    "$venv/bin/pip" install -q -r tools/requirements.txt -r tools/requirements-ros.txt
+    "$venv/bin/pip" install -q -r requirements/development.txt -r requirements/ros.txt
     # The wheels' CMake exports name the headers of the machine that built them; name ours.
     tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
     numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')

@@ -59,7 +59,16 @@ def read_flag(text: str | bool, default: object) -> object:
     return int(text) if isinstance(text, str) and text.isdigit() else text
 
 
+def start_mpi() -> None:
+    """Fail where importing tensorrt_llm does: in what looks like a part of another MPI job."""
+    if 'OMPI_COMM_WORLD_RANK' in os.environ:  # Open MPI 4.1.8 says this and aborts
+        sys.exit('*** An error occurred in MPI_Init_thread\n*** MPI_ERRORS_ARE_FATAL')
+    if 'PMIX_RANK' in os.environ:  # since TensorRT-LLM's pull request 3858
+        sys.exit('RuntimeError: PMIx is detected, but OMPI_COMM_WORLD_RANK is not set.')
+
+
 def main() -> int:
+    start_mpi()
     release = os.environ['TRTLLM_RELEASE']
     # TensorRT-LLM says so on standard output whenever it is imported.
     print(f'[TensorRT-LLM] TensorRT-LLM version: {release}')

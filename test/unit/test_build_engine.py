@@ -5,7 +5,9 @@ They hold our side against the contract. That an engine comes out and runs was n
 
 from importlib import import_module
 import json
+import os
 import shutil
+import subprocess
 
 from modelopt_reference import write_artifact
 import pytest
@@ -20,6 +22,7 @@ from trt_openvla_ros.checkpoints.artifact import (
     VISION_ONNX,
 )
 from trt_openvla_ros.checkpoints.released import Checkpoint
+from trt_openvla_ros.engines.tensorrt_llm.child import clean_environment
 from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
 from trt_openvla_ros.pipeline.build_engine import stage as build_engine
 from trt_openvla_ros.pipeline.command import run
@@ -64,6 +67,35 @@ def left_behind(artifact):
         for p in artifact.iterdir()
         if p.name in (LANGUAGE_ENGINE, VISION_ENGINE) or p.name.startswith('.part')
     ]
+
+
+@pytest.mark.usefixtures('machine')
+def test_mpi_of_this_process_does_not_stop_the_build(artifact, monkeypatch):
+    left = import_module('tensorrt_llm').LEFT_BY_MPI
+    inherited = subprocess.run(['env'], capture_output=True, text=True, check=True).stdout
+    assert set(left) <= {line.split('=')[0] for line in inherited.splitlines()}
+    assert not left.keys() & os.environ.keys()
+    # mpirun, too: its child is no rank either.
+    monkeypatch.setenv('OMPI_COMM_WORLD_RANK', '0')
+    assert build(artifact)['language']['tensorrt_llm'] == '1.2.1'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('OMPI_COMM_WORLD_SIZE', 'OMPI_MCA_orte_hnp_uri', 'PMIX_RANK', 'PMIX_SERVER_URI3'),
+        *('PMI_RANK', 'PMI_FD', 'PRTE_LAUNCHED', 'ORTE_SCHIZO_DETECTION', 'SLURM_PROCID'),
+        *('I_MPI_MPIRUN', 'HYDRA_BSTRAP', 'MPI_LOCALNRANKS', 'MV2_COMM_WORLD_RANK'),
+    ],
+)
+def test_a_child_is_no_rank_of_a_job(monkeypatch, name):
+    kept = {'OPAL_PREFIX': '/opt/hpcx/ompi', 'CUDA_VISIBLE_DEVICES': '1', 'MPI4PY_RC_X': '1'}
+    for variable, value in {name: '0', **kept}.items():
+        monkeypatch.setenv(variable, value)
+    given = clean_environment()
+    assert name not in given
+    assert kept.items() <= given.items()
+    assert given['PATH'] == os.environ['PATH']
 
 
 @pytest.mark.usefixtures('machine')
@@ -143,6 +175,20 @@ def test_a_failed_build_leaves_nothing_behind(artifact, monkeypatch, break_it, m
         build(artifact)
     assert left_behind(artifact) == []
     assert (artifact / MANIFEST).read_text() == before
+
+
+@pytest.mark.usefixtures('machine')
+@pytest.mark.parametrize('broken', ['graph_is_good', 'engine_is_built'])
+@pytest.mark.parametrize(
+    ('dtype', 'others'), [('bfloat16', 'float16 or float32'), ('float16', 'another')]
+)
+def test_a_vision_graph_without_kernels_names_its_precision(
+    artifact, monkeypatch, broken, dtype, others
+):
+    record(artifact, save_backbone={'onnx': {'dtype': dtype}})
+    monkeypatch.setattr(import_module('tensorrt.building'), broken, False)
+    with pytest.raises(EngineError, match=f'in {dtype}, .*onnx_dtype to {others}, and run save_b'):
+        build(artifact)
 
 
 @pytest.mark.usefixtures('machine')

@@ -75,11 +75,17 @@ def test_line_for_openvla_on_hopper():
         (openvla('bf16'), {'gemm_plugin': 'auto', 'use_fp8_context_fmha': 'disable'}),
         (openvla('int4_awq'), {'gemm_plugin': 'auto', 'low_latency_gemm_plugin': 'disable'}),
         (openvla(fp8_cache=False), {'use_fp8_context_fmha': 'disable', 'gemm_plugin': 'disable'}),
-        # Blackwell has no low-latency kernels.
-        (
-            openvla(capability=(10, 0)),
-            {'gemm_plugin': 'fp8', 'low_latency_gemm_plugin': 'disable'},
+        # Only Hopper has low-latency kernels: neither Ada before it nor Blackwell after it.
+        *(
+            (
+                openvla(capability=capability),
+                {'gemm_plugin': 'fp8', 'low_latency_gemm_plugin': 'disable'},
+            )
+            for capability in ((8, 9), (10, 0), (10, 3), (11, 0), (12, 0), (12, 1))
         ),
+        # TensorRT-LLM builds integer engines for these.
+        (openvla('int4_awq', capability=(8, 6)), {'gemm_plugin': 'auto'}),
+        (openvla('int4_awq', capability=(12, 0)), {'gemm_plugin': 'auto'}),
         (
             openvla(max_batch_size=4, max_num_tokens=2048),
             {'max_prompt_embedding_table_size': '1024', 'max_batch_size': '4'},
@@ -152,10 +158,13 @@ def test_a_flag_that_a_release_lacks_is_left_out_where_its_default_will_do():
     ('build', 'error', 'message'),
     [
         (openvla(capability=(8, 6)), EngineError, 'fp8 needs .* this one has 8.6; quantise to bf'),
-        (
-            openvla('int4_awq', capability=(10, 0)),
-            EngineError,
-            'no int4_awq engine for compute capability 10.0; quantise to bf16 or fp8',
+        *(
+            (
+                openvla('int4_awq', capability=(major, minor)),
+                EngineError,
+                f'no int4_awq engine for compute capability {major}.{minor}; quantise to bf16 or',
+            )
+            for major, minor in ((10, 0), (10, 3), (11, 0))
         ),
         (openvla(max_input_len=256), ConfigError, 'max_input_len is 256, and the image .* 256;'),
         (openvla(max_seq_len=512), ConfigError, 'leaves no token for the answer'),

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 import logging
-import os
 from pathlib import Path
 import re
 import shlex
 import subprocess
 
 from trt_openvla_ros.checkpoints.trtllm import FORMAT_NAMES
+from trt_openvla_ros.engines.tensorrt_llm.child import clean_environment
 from trt_openvla_ros.errors import ConfigError, EngineError
 
 # Values that each flag may have; () for a flag that takes any value, or none.
@@ -33,8 +33,10 @@ _NEEDED = (
     'max_prompt_embedding_table_size',
 )
 _DIRECTORIES = ('checkpoint_dir', 'output_dir')
-_FP8_CAPABILITY = (8, 9)  # Ada; Hopper is (9, 0)
-_BLACKWELL = (10, 0)
+_ADA = (8, 9)
+_HOPPER = (9, 0)
+_BLACKWELL = (10, 0)  # of data centres; that of workstations is 12.0
+_BLACKWELL_RTX = (12, 0)
 _TAIL = 12  # lines of output at the end of a message
 
 _log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ def passed() -> dict[str, set[str]]:
     """Give all flags that our builds pass, with all values that they pass."""
     found: dict[str, set[str]] = {}
     for form, cache, gpu, profiles in product(
-        FORMAT_NAMES, (False, True), (_FP8_CAPABILITY, _BLACKWELL), (False, True)
+        FORMAT_NAMES, (False, True), (_ADA, _HOPPER), (False, True)
     ):
         here = Path()
         build = Build(here, here, form, cache, gpu, 1, 1, 2, 3, 2, multiple_profiles=profiles)
@@ -148,7 +150,7 @@ def read_features(executable: str) -> dict[str, tuple[str, ...]]:
         EngineError: It cannot be started, or prints no flags.
     """
     # argparse breaks lines at the width of a terminal.
-    environment = {**os.environ, 'COLUMNS': '1000'}
+    environment = {**clean_environment(), 'COLUMNS': '1000'}
     try:
         answer = subprocess.run(
             [executable, '--help'], capture_output=True, text=True, env=environment, check=False
@@ -180,7 +182,12 @@ def run_build(executable: str, arguments: Sequence[str], directory: Path) -> Non
     _log.info('%s', shlex.join(command))
     tail: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=directory
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=directory,
+        env=clean_environment(),
     ) as process:
         for line in process.stdout or ():
             _log.info('trtllm-build: %s', line.rstrip())
@@ -195,12 +202,13 @@ def run_build(executable: str, arguments: Sequence[str], directory: Path) -> Non
 
 def _check(build: Build) -> None:
     name = '.'.join(map(str, build.capability))
-    if build.format == 'fp8' and build.capability < _FP8_CAPABILITY:
+    if build.format == 'fp8' and build.capability < _ADA:
         raise EngineError(
-            f'fp8 needs a GPU of compute capability 8.9 (Ada) or 9.0 (Hopper), and this one has '
-            f'{name}; quantise to bf16 or int4_awq'
+            f'fp8 needs a GPU of compute capability 8.9 (Ada) or more, and this one has {name}; '
+            'quantise to bf16 or int4_awq'
         )
-    if build.format.startswith('int') and build.capability >= _BLACKWELL:
+    # Source: build() of tensorrt_llm/builder.py.
+    if build.format.startswith('int') and _BLACKWELL <= build.capability < _BLACKWELL_RTX:
         raise EngineError(
             f'TensorRT-LLM builds no {build.format} engine for compute capability {name}; '
             'quantise to bf16 or fp8'
@@ -224,8 +232,9 @@ def _check(build: Build) -> None:
 
 def _wanted(build: Build) -> dict[str, str]:
     fp8 = build.format == 'fp8'
-    # Kernels for few rows. Ada and Hopper have them; TensorRT-LLM refuses them from 10.0 on.
-    low_latency = fp8 and build.capability < _BLACKWELL
+    # Kernels for few rows, which are compiled for 9.0 alone: "only supported in SM90" says
+    # tests/unittest/trt/functional/test_low_latency_gemm.py of TensorRT-LLM.
+    low_latency = fp8 and build.capability == _HOPPER
     return {
         'checkpoint_dir': str(build.checkpoint),
         'output_dir': str(build.output),
@@ -242,7 +251,7 @@ def _wanted(build: Build) -> dict[str, str]:
         'use_paged_context_fmha': 'enable',
         # Without an FP8 cache, the builder turns it off anyway.
         'use_fp8_context_fmha': 'enable' if fp8 and build.fp8_cache else 'disable',
-        # The guide advises the plugin for bf16, and TensorRT's or low-latency kernels for FP8.
+        # The guide advises the plugin for bf16, and low-latency kernels for FP8 where they are.
         'gemm_plugin': ('disable' if low_latency else 'fp8') if fp8 else 'auto',
         'low_latency_gemm_plugin': 'fp8' if low_latency else 'disable',
         'multiple_profiles': 'enable' if build.multiple_profiles else 'disable',

@@ -91,7 +91,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
             'build_engine.language and build_engine.vision are both false: nothing to build; '
             'leave build_engine out of stages'
         )
-    artifact.facts('save_backbone')
+    graph_facts = artifact.facts('save_backbone').get('onnx', {})
     inputs = {}
     if settings.language:
         artifact.facts('quantize')
@@ -126,6 +126,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
                 inputs[VISION_ONNX],
                 directory / VISION_ENGINE,
                 int(settings.vision_workspace_gb * 1e9),
+                graph_facts.get('dtype', 'one precision'),
             )
         return facts
 

@@ -41,7 +41,7 @@ class Settings(FrameSettings):
 
     qformat: str = setting(
         'bf16',
-        'Format of the weights: bf16 is not quantised, fp8 is for Ada and Hopper GPUs, int4_awq '
+        'Format of the weights: bf16 is not quantised, fp8 is for GPUs from Ada on, int4_awq '
         'and int8_sq are smaller than bf16.',
         choices=trtllm.FORMAT_NAMES,
     )

@@ -1,0 +1,110 @@
+"""The one list of requirements: who reads it, and whether it has what the code imports."""
+
+import ast
+from collections import Counter
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / 'requirements'
+PACKAGE = ROOT / 'trt_openvla_ros'
+# The file that is for a room; for other rooms it is policy.txt.
+ROOMS = {
+    'serving': 'serve',
+    'pipeline': 'pipeline',
+    'training': 'pipeline',
+    'evaluation': 'evaluate',
+    'sim': 'evaluate',
+}
+COME_WITH = {'apsw': 'rosbags', 'starlette': 'fastapi', 'triton': 'torch'}
+NOT_NEEDED = {'ray'}  # the code says how to get it
+MANIFEST = ElementTree.parse(ROOT / 'package.xml')
+ROS = {found.text for kind in ('depend', 'exec_depend') for found in MANIFEST.findall(kind)}
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+
+def lines(name):
+    """Give the lines of a file without comments."""
+    stripped = [line.split('#')[0].strip() for line in (FOLDER / f'{name}.txt').open()]
+    return [line for line in stripped if line]
+
+
+def listed(name):
+    """Give the requirements of a file, and of the files that it names."""
+    found = [Requirement(line) for line in lines(name) if not line.startswith('-r ')]
+    for file in re.findall(r'^-r (\w+)\.txt$', '\n'.join(lines(name)), re.MULTILINE):
+        found += listed(file)
+    return found
+
+
+distributions_of = cache(packages_distributions)  # it looks at every file that is installed
+
+
+def names(requirements):
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def test_each_package_is_listed_once():
+    own = [line for file in FOLDER.iterdir() for line in lines(file.stem) if line[:3] != '-r ']
+    counts = Counter(canonicalize_name(Requirement(line).name) for line in own)
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_a_module_imports_is_in_the_file_for_its_room(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    allowed = names(listed(ROOMS.get(room, 'policy')))
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split('.')[0])
+    imported -= {*sys.stdlib_module_names, *ROS, *NOT_NEEDED, PACKAGE.name}
+    for module in imported:
+        distributions = distributions_of().get(module, [module])
+        known = {canonicalize_name(name) for name in distributions}
+        assert allowed & (known | {COME_WITH.get(module)}), (path, module)
+
+
+def test_what_is_installed_here_is_what_is_listed():
+    for requirement in listed('development'):
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True)
+
+
+def test_pip_reads_the_list(tmp_path):
+    command = [sys.executable, 'setup.py', '-q', 'egg_info', '-e', tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (file,) = tmp_path.glob('*/requires.txt')
+    base, *extras = re.split(r'\n*\[(\w+)\]\n', file.read_text().strip())
+    found = dict(zip(['policy', *extras[::2]], [base, *extras[1::2]], strict=True))
+    assert found.keys() == {'policy', 'serve', 'pipeline', 'evaluate'}
+    for name, text in found.items():
+        assert {str(Requirement(line)) for line in text.split()} == set(map(str, listed(name)))
+
+
+def test_the_container_and_the_venv_read_the_list():
+    dockerfile = (ROOT / 'docker' / 'Dockerfile').read_text().replace('\\\n', '')
+    (pip,) = re.findall(r'^RUN .*pip install (.*)$', dockerfile, re.MULTILINE)
+    words = [word for word in pip.split() if word[:2] != '--' and word != '/etc/pip/image.txt']
+    assert words == [f'/tmp/requirements/{name}.txt' for name in ('evaluate', 'serve')]
+    assert 'COPY requirements /tmp/requirements\n' in dockerfile
+    script = (ROOT / 'tools' / 'setup_env.sh').read_text()
+    read = re.findall(r'requirements\S*/\S*\.txt', script)
+    assert set(read) == {f'requirements/{name}.txt' for name in ('*', 'development', 'ros')}
+    for name in ('policy', 'serve', 'pipeline', 'evaluate'):
+        assert names(listed(name)) <= names(listed('development'))
+
+
+def test_the_server_is_in_the_image():
+    image = names(listed('evaluate') + listed('serve'))
+    assert {'python-multipart', 'msgpack', 'uvicorn', 'mujoco', 'nvidia-modelopt'} <= image
