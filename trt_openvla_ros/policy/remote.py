@@ -18,6 +18,7 @@ from trt_openvla_ros.policy.images import (
     refuse_unused,
 )
 from trt_openvla_ros.policy.prompt import is_prompt, normalise_instruction, refuse_special
+from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
 
 _PATIENCE = 10.0  # [s] for the first answer of a server, which may have to wake up
 
@@ -39,6 +40,7 @@ class RemotePolicy:
         token: str | None = None,
         timeout: float = 1.0,
         jpeg_quality: int = 90,
+        max_forced_tokens: int = MAX_FORCED_TOKENS,
     ) -> None:
         """Ask the server for the description of its policy.
 
@@ -49,11 +51,13 @@ class RemotePolicy:
             token: Bearer token of the server; None reads TRT_OPENVLA_TOKEN.
             timeout: Longest time from image to action [s].
             jpeg_quality: JPEG quality from 1 to 100; 0 sends PNG.
+            max_forced_tokens: Most forced tokens of an action, whatever the server allows.
 
         Raises:
             ConfigError: The URL, token or key is wrong.
             EngineError: The server does not answer, or is not a server of this package.
         """
+        self._max_forced_tokens = max_forced_tokens
         self._client = Client(
             url, token=token, timeout=max(timeout, _PATIENCE), jpeg_quality=jpeg_quality
         )
@@ -113,6 +117,7 @@ class RemotePolicy:
         prediction = self._client.predict(check_image(image), instruction, asked)
         if (prediction.unnorm_key, len(prediction.action)) != (asked, statistics.action_dim):
             raise EngineError(f'{self._client.url} serves another model now; configure again')
+        admit(prediction, self.description, self._max_forced_tokens)
         if on_reasoning is not None and prediction.reasoning:
             on_reasoning(prediction.reasoning)
         timings = {**dict.fromkeys(PARTS, 0.0), **prediction.timings}

@@ -16,8 +16,9 @@ from typing import Any
 
 from trt_openvla_ros.codec import encode_description
 from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
-from trt_openvla_ros.errors import BrokenEngineError, PolicyError
+from trt_openvla_ros.errors import BrokenEngineError, OutputError, PolicyError
 from trt_openvla_ros.policy.prompt import is_prompt
+from trt_openvla_ros.safety.gate import admit
 from trt_openvla_ros.serving.dialects import Question
 from trt_openvla_ros.serving.metrics import Metrics
 from trt_openvla_ros.serving.refusal import Refusal, refusal_of
@@ -28,6 +29,7 @@ from trt_openvla_ros.version import package_version
 _log = logging.getLogger(__name__)
 _LIBRARIES = ('torch', 'timm', 'numpy', 'pillow', 'fastapi', 'uvicorn')
 _MAX_NAME = 64  # characters of a client's name
+_THROTTLE = 2.0  # [s] between two warnings
 
 
 class Service:
@@ -48,6 +50,7 @@ class Service:
         self.settings, self._policy = settings, policy
         self._numbers = itertools.count()
         self.broken = False
+        self._warned = -_THROTTLE
         self.metadata = metadata_of(policy.description, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -119,11 +122,16 @@ class Service:
             prediction, begun = await self.queue.run(
                 client, partial(self._predict, question, verbatim), self.settings.timeout
             )
+            admit(prediction, self._policy.description, self.settings.max_forced_tokens)
         except PolicyError as error:
             if isinstance(error, BrokenEngineError):
                 self.broken = True
+            if isinstance(error, OutputError):
+                self.metrics.refused()
             refusal = refusal_of(error)
-            if refusal.status >= 500 and refusal is not error:
+            now = time.monotonic()
+            if refusal.status >= 500 and refusal is not error and now > self._warned + _THROTTLE:
+                self._warned = now
                 _log.warning('no action: %s', error)
             raise refusal from None
         timings = Timings(
