@@ -49,12 +49,13 @@ class BasePolicy(Protocol):
 
         Args:
             image: [height, width, 3] uint8 RGB of the main camera.
-            instruction: Instruction of the user, e.g. 'put the spoon on the towel'.
+            instruction: Instruction of the user, e.g. 'put the spoon on the towel'; or a whole
+                prompt of the model's style, which policies recognise.
             unnorm_key: Data set whose statistics are applied; None takes that of the description.
             wrist_images: Images of further cameras, each like image. Models with one camera refuse
                 them.
             state: [S] float state of the robot. Models that read no state refuse it.
-            verbatim: Whether the instruction is a whole prompt, which the model reads unchanged.
+            verbatim: Whether the model reads the instruction unchanged, whatever it looks like.
             on_reasoning: Function that gets the reasoning so far whenever it has grown. Models
                 that do not reason never call it.
 

@@ -17,7 +17,7 @@ from trt_openvla_ros.policy.images import (
     ImageProcessor,
     refuse_unused,
 )
-from trt_openvla_ros.policy.prompt import is_prompt, normalise_instruction, refuse_special
+from trt_openvla_ros.policy.prompt import make_prompt, whole_prompt
 from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
 
 _PATIENCE = 10.0  # [s] for the first answer of a server, which may have to wake up
@@ -80,14 +80,13 @@ class RemotePolicy:
     ) -> None:
         """Raise InputError or ConfigError if an instruction or a key cannot be used."""
         self.description.find(unnorm_key)
-        refuse_special(instruction, self.description.special_tokens)
-        if not verbatim:
-            normalise_instruction(instruction)
-        elif not is_prompt(instruction):
-            # Servers recognise prompts by their first words.
+        template, special = self.description.prompt, self.description.special_tokens
+        make_prompt(instruction, template, special, verbatim)
+        if verbatim and whole_prompt(instruction, template) != instruction:
+            # Servers recognise prompts by their form.
             raise InputError(
-                f'{instruction!r} is not a prompt of a known style; a server would take it for an '
-                'instruction'
+                f'{instruction!r:.300} is not a prompt of a known style; a server would take it '
+                'for an instruction'
             )
 
     def preview(self, image: np.ndarray) -> np.ndarray:
@@ -111,8 +110,7 @@ class RemotePolicy:
         The server does not stream, so on_reasoning is called once, at the end.
         """
         refuse_unused(wrist_images, state)
-        if verbatim:
-            self.check(instruction, unnorm_key, verbatim=True)
+        self.check(instruction, unnorm_key, verbatim=verbatim)
         asked, statistics = self.description.find(unnorm_key)
         prediction = self._client.predict(check_image(image), instruction, asked)
         if (prediction.unnorm_key, len(prediction.action)) != (asked, statistics.action_dim):

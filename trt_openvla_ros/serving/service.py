@@ -17,7 +17,6 @@ from typing import Any
 from trt_openvla_ros.codec import encode_description
 from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
 from trt_openvla_ros.errors import BrokenEngineError, OutputError, PolicyError
-from trt_openvla_ros.policy.prompt import is_prompt
 from trt_openvla_ros.safety.gate import admit
 from trt_openvla_ros.serving.dialects import Question
 from trt_openvla_ros.serving.metrics import Metrics
@@ -115,12 +114,11 @@ class Service:
             Refusal: There is no action.
         """
         asked = time.perf_counter()
-        verbatim = is_prompt(question.instruction)
         try:
             # Before the queue, so nobody waits only to hear of a typing error.
-            self._policy.check(question.instruction, question.unnorm_key, verbatim=verbatim)
+            self._policy.check(question.instruction, question.unnorm_key)
             prediction, begun = await self.queue.run(
-                client, partial(self._predict, question, verbatim), self.settings.timeout
+                client, partial(self._predict, question), self.settings.timeout
             )
             admit(prediction, self._policy.description, self.settings.max_forced_tokens)
         except PolicyError as error:
@@ -143,10 +141,10 @@ class Service:
         self.metrics.predicted(timings, prediction.out_of_range)
         return replace(prediction, timings=timings)
 
-    def _predict(self, question: Question, verbatim: bool) -> tuple[Prediction, float]:
+    def _predict(self, question: Question) -> tuple[Prediction, float]:
         begun = time.perf_counter()
         return self._policy.predict(
-            question.image, question.instruction, question.unnorm_key, verbatim=verbatim
+            question.image, question.instruction, question.unnorm_key
         ), begun
 
 
