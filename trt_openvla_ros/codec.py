@@ -54,9 +54,15 @@ def _array(kinds: str, dtype: type, value: Any) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _count(value: Any) -> int:
+def _whole(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f'{value!r:.60} is no whole number')
+    return value
+
+
+def _steps(value: Any) -> int:
+    if _whole(value) < 1:
+        raise ValueError(f'horizon is {value}; at least 1 is needed')
     return value
 
 
@@ -82,7 +88,7 @@ _PREDICTION: dict[str, _Field] = {
     'out_of_range': _Field(
         {'type': 'integer', 'description': '0 for a healthy model'},
         lambda p: p.out_of_range,
-        _count,
+        _whole,
     ),
     'timings': _Field(
         {'type': 'object', 'additionalProperties': {'type': 'number'}, 'description': '[s]'},
@@ -162,7 +168,7 @@ def decode_description(data: Mapping[str, Any]) -> Description:
         return Description(
             **{name: str(data[name]) for name in (*texts, 'llm_backbone')},
             prompt_style=str(data['prompt_style']),
-            horizon=_count(data['horizon']),
+            horizon=_steps(data['horizon']),
             statistics={
                 key: _decode_statistics(key, one) for key, one in data['unnorm_keys'].items()
             },
