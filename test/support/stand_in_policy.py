@@ -44,7 +44,7 @@ DESCRIPTION = Description(
     llm_backbone='llama2-7b-pure',
     vision_towers=('vit_large_patch14_reg4_dinov2.lvd142m',),
     image_tokens=4,
-    preprocessor=write_preprocessor(28, [((0.5,) * 3, (0.5,) * 3)], letterbox=False),
+    preprocessor=write_preprocessor(28, [([0.5] * 3, [0.5] * 3)], letterbox=False),
 )
 
 
