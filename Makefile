@@ -5,7 +5,7 @@ overlay = $(env) && source install/setup.bash
 bin = install/trt_openvla_ros/lib/trt_openvla_ros
 checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
-.PHONY: help build demo evaluate train serve test lint docs bench pipeline agreement clean
+.PHONY: help build demo evaluate train serve test lint docs bench forced pipeline agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -40,6 +40,9 @@ bench: build  ## compare the policy with transformers, and measure the node's ov
 	@$(overlay) && PYTHONPATH=test/support:$$PYTHONPATH \
 	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json)
 	@$(overlay) && python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
+
+forced: build  ## count the action tokens that the constraint forces, for decision 2
+	@$(overlay) && python benchmarks/forced_tokens.py $(if $(JSON),--json $(JSON)/forced_tokens.json)
 
 pipeline: build  ## take a small checkpoint through the pipeline, up to where TensorRT is needed
 	@$(overlay) && $(bin)/pipeline --ros-args --params-file config/pipeline/tiny.yaml $(PIPELINE)

@@ -41,8 +41,33 @@ def _by_name(read: Callable[[Any], Any], value: Mapping[str, Any]) -> dict[str, 
     return {str(name): read(entry) for name, entry in value.items()}
 
 
-_floats = partial(np.asarray, dtype=np.float64)
-_ids = partial(np.asarray, dtype=np.int64)
+def _array(kinds: str, dtype: type, value: Any) -> np.ndarray:
+    """Make an array of JSON numbers; numpy alone would read texts, truth values and null too.
+
+    Raises:
+        TypeError: A value is of none of numpy's kinds.
+        ValueError: The rows have different lengths.
+    """
+    array = np.asarray(value)
+    if not isinstance(value, list) or (array.size and array.dtype.kind not in kinds):
+        raise TypeError(f'{value!r:.60} is no list of {np.dtype(dtype).name}')
+    return array.astype(dtype)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f'{value!r:.60} is no whole number')
+    return value
+
+
+def _steps(value: Any) -> int:
+    if _whole(value) < 1:
+        raise ValueError(f'horizon is {value}; at least 1 is needed')
+    return value
+
+
+_floats = partial(_array, 'iuf', np.float64)
+_ids = partial(_array, 'iu', np.int64)
 _PREDICTION: dict[str, _Field] = {
     'action': _Field(
         {**_NUMBERS, 'description': 'm, m, m, rad, rad, rad, gripper'},
@@ -61,7 +86,9 @@ _PREDICTION: dict[str, _Field] = {
     'prompt': _Field(_STRING, lambda p: p.prompt, str),
     'unnorm_key': _Field(_STRING, lambda p: p.unnorm_key, str),
     'out_of_range': _Field(
-        {'type': 'integer', 'description': '0 for a healthy model'}, lambda p: p.out_of_range, int
+        {'type': 'integer', 'description': '0 for a healthy model'},
+        lambda p: p.out_of_range,
+        _whole,
     ),
     'timings': _Field(
         {'type': 'object', 'additionalProperties': {'type': 'number'}, 'description': '[s]'},
@@ -102,7 +129,7 @@ def decode_prediction(data: Mapping[str, Any]) -> Prediction:
     actions = prediction.actions
     if actions.ndim != 2 or prediction.normalised_actions.shape != actions.shape:
         raise ValueError(f'an action has shape {action.shape}')
-    if not np.isfinite(actions).all():
+    if not (np.isfinite(actions).all() and np.isfinite(prediction.normalised_actions).all()):
         raise ValueError('an action is not finite')
     return prediction
 
@@ -141,8 +168,10 @@ def decode_description(data: Mapping[str, Any]) -> Description:
         return Description(
             **{name: str(data[name]) for name in (*texts, 'llm_backbone')},
             prompt_style=str(data['prompt_style']),
-            horizon=int(data['horizon']),
-            statistics=_by_name(_decode_statistics, data['unnorm_keys']),
+            horizon=_steps(data['horizon']),
+            statistics={
+                key: _decode_statistics(key, one) for key, one in data['unnorm_keys'].items()
+            },
             reasons=bool(data['reasons']),
             special_tokens=tuple(map(str, data['special_tokens'])),
             vision_towers=tuple(map(str, data['vision_towers'])),
@@ -153,9 +182,9 @@ def decode_description(data: Mapping[str, Any]) -> Description:
         raise ValueError(repr(error)) from error
 
 
-def _decode_statistics(data: Mapping[str, Any]) -> ActionStatistics:
-    return ActionStatistics(
-        np.asarray(data['q01'], np.float64),
-        np.asarray(data['q99'], np.float64),
-        np.asarray(data['mask'], bool),
-    )
+def _decode_statistics(key: str, data: Mapping[str, Any]) -> ActionStatistics:
+    try:
+        mask = _array('b', bool, data['mask'])
+        return ActionStatistics(_floats(data['q01']), _floats(data['q99']), mask)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ValueError(f'unnorm_key {key!r}: {error}') from error

@@ -49,19 +49,20 @@ class BasePolicy(Protocol):
 
         Args:
             image: [height, width, 3] uint8 RGB of the main camera.
-            instruction: Instruction of the user, e.g. 'put the spoon on the towel'.
+            instruction: Instruction of the user, e.g. 'put the spoon on the towel'; or a whole
+                prompt of the model's style, which policies recognise.
             unnorm_key: Data set whose statistics are applied; None takes that of the description.
             wrist_images: Images of further cameras, each like image. Models with one camera refuse
                 them.
             state: [S] float state of the robot. Models that read no state refuse it.
-            verbatim: Whether the instruction is a whole prompt, which the model reads unchanged.
+            verbatim: Whether the model reads the instruction unchanged, whatever it looks like.
             on_reasoning: Function that gets the reasoning so far whenever it has grown. Models
                 that do not reason never call it.
 
         Raises:
             InputError: An image, the state or the instruction cannot be used.
             ConfigError: There is no such unnorm_key.
-            OutputError: The model did not write an action.
+            OutputError: The model did not write an action, or did not mean it.
             EngineError: The engine or the server did not answer.
             BrokenEngineError: An engine failed; the policy must be loaded again.
         """
@@ -133,8 +134,8 @@ class Prediction:
         prompt: Text that the model read.
         unnorm_key: Data set whose statistics were applied.
         reasoning_fields: The text by tag ('PLAN', 'MOVE', ...), in the order written.
-        out_of_range: Number of action ids that an unconstrained argmax would have put outside
-            the action range; 0 for a healthy model.
+        out_of_range: Number of forced tokens: action ids that an unconstrained argmax would have
+            put outside the action range; 0 for a healthy model.
         timings: Seconds by part.
         transcript: Prompt and answer together. It is None if a server predicted, because no wire
             carries it.
@@ -265,11 +266,14 @@ class ActionStatistics:
         scaled = 0.5 * (normalised + 1) * (self.q99 - self.q01) + self.q01
         return np.where(self.mask, scaled, normalised)
 
+    @property
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest action, each [D] float64 in the action's units."""
+        return np.where(self.mask, self.q01, -1.0), np.where(self.mask, self.q99, 1.0)
+
     def describe(self) -> str:
         """Write the ranges, one bracket for each dimension."""
-        low = np.where(self.mask, self.q01, -1.0)
-        high = np.where(self.mask, self.q99, 1.0)
-        return ' '.join(f'[{a:.4g}, {b:.4g}]' for a, b in zip(low, high, strict=True))
+        return ' '.join(f'[{a:.4g}, {b:.4g}]' for a, b in zip(*self.limits, strict=True))
 
 
 def find_statistics(

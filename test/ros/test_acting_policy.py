@@ -1,5 +1,8 @@
 """The node knows the protocol of a policy and nothing else."""
 
+from dataclasses import replace
+
+from lying_server import lying
 import numpy as np
 import pytest
 from stand_in_policy import DESCRIPTION, StandInPolicy
@@ -63,6 +66,55 @@ def test_a_policy_that_finds_no_action_is_counted(acting):
     probe.counted(output_errors=1)
     policy.error = None
     probe.act(IMAGE)
+
+
+BAD = {
+    'nan': {'actions': np.array([[0.0, 0.0, np.nan, 0.0, 0.0, 0.0, 0.0]])},
+    'inf': {'actions': np.array([[np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])},
+    'outside': {'actions': np.full((1, 7), 0.5)},
+    'short': {'actions': np.zeros((1, 6))},
+    'long': {'actions': np.zeros((2, 7))},
+    'float32': {'actions': np.zeros((1, 7), np.float32)},
+    'normalised': {'normalised_actions': np.full((1, 7), np.nan)},
+    'forced': {'out_of_range': 7},
+    'impossible': {'out_of_range': -1},
+    'unannounced': {'unnorm_key': 'third_arm'},
+}
+
+
+@pytest.mark.parametrize('changes', BAD.values(), ids=BAD)
+def test_what_fails_at_the_gate_is_counted_and_the_next_action_published(
+    acting, monkeypatch, changes
+):
+    policy = StandInPolicy(np.zeros(7))
+    probe = acting(policy, publish_prompt_image=True, max_forced_tokens=6)
+    probe.instruct('go')
+    good = policy.predict
+    monkeypatch.setattr(policy, 'predict', lambda *a, **k: replace(good(*a, **k), **changes))
+    probe.send(IMAGE)
+    probe.counted(output_errors=1, actions=0, internal_errors=0)
+    assert any('no action: ' in log for log in probe.logs)
+    monkeypatch.setattr(policy, 'predict', good)
+
+    assert probe.act(IMAGE).sequence == 1
+    assert len(probe.reasonings) <= len(probe.actions)
+    assert all(np.isfinite(action.action).all() for action in probe.actions)
+
+
+def test_a_server_that_lies_moves_nothing(graph):
+    lies = [{'action': [0.5] * 7}, {'action': [float('nan')] * 7}, {'out_of_range': 7}]
+    with lying(answer=lambda answer: answer.update(lies.pop(0) if lies else {})) as url:
+        probe = graph.start(
+            engine='remote', checkpoint='', unnorm_key='', remote_url=url, remote_timeout=20.0
+        )
+        probe.instruct('go')
+        probe.send(IMAGE)
+        probe.counted(output_errors=1, actions=0)
+        probe.send(IMAGE)
+        probe.counted(engine_errors=1, actions=0)
+        probe.send(IMAGE)
+        probe.counted(output_errors=2, actions=0)
+        probe.act(IMAGE)
 
 
 def test_a_policy_that_breaks_is_closed(acting):

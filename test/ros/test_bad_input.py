@@ -1,14 +1,17 @@
 """One bad frame, or one bad answer of the model, and the node goes on."""
 
 from io import BytesIO
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 from PIL import Image as PilImage
+import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from trt_openvla_ros.nodes.conversions import to_message
 
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 PUT, PUSH = 'put the spoon on the towel', 'push the red block left'
 
 
@@ -108,16 +111,69 @@ def test_text_where_an_action_belongs_is_never_motion(graph, golden, edited_chec
     assert not probe.actions
 
 
-def test_constrained_model_tells_how_much_was_out_of_range(graph, golden, edited_checkpoint):
-    probe = graph.start(checkpoint=edited_checkpoint('fused', prefer_text))
+@pytest.mark.parametrize('most', [0, 255])
+def test_an_action_of_forced_tokens_alone_is_never_motion(graph, golden, edited_checkpoint, most):
+    checkpoint = edited_checkpoint('fused', prefer_text)
+    probe = graph.start(checkpoint=checkpoint, max_forced_tokens=most)
+    probe.instruct(PUT)
+
+    probe.send(golden.image('case20'))
+    probe.counted(output_errors=1, actions=0)
+
+    assert any('7 of 7' in log and 'Set prompt_style' in log for log in probe.logs)
+    assert not probe.actions
+
+
+def test_a_reasoning_model_asked_in_another_style_does_not_move(graph, golden):
+    probe = graph.start(checkpoint='models/tiny_ecot', unnorm_key='', prompt_style='vicuna_v01')
+    probe.instruct('pick up the red block')
+
+    probe.send(golden.image('case20'))
+    probe.counted(output_errors=1, actions=0)
+    probe.send(golden.image('case20'))
+    probe.counted(output_errors=2, actions=0)
+
+    assert any("now 'vicuna_v01'" in log for log in probe.logs)
+    assert not probe.actions
+
+
+def test_some_forced_tokens_are_told_and_counted_where_they_are_allowed(graph, golden):
+    # Random weights, asked in a style that is not theirs, begin some tokens as text.
+    wrong = {'checkpoint': str(GOLDEN / 'single'), 'prompt_style': 'openvla'}
+    probe = graph.start(**wrong, max_forced_tokens=6)
     probe.instruct(PUT)
 
     action = probe.act(golden.image('case20'))
 
-    assert action.out_of_range == 7
-    # All action ids score the same; the first of them is the last bin.
-    np.testing.assert_allclose(action.normalised_action, 7 * [254 / 255], atol=1e-12)
-    probe.counted(out_of_range_tokens=7)
+    assert 0 < action.out_of_range < 7
+    probe.counted(out_of_range_tokens=action.out_of_range)
+
+
+def test_a_whole_prompt_is_read_as_the_server_reads_it(graph, golden):
+    probe = graph.start()
+    probe.instruct(golden.cases['case20']['prompt'] + ' \r\n')
+
+    action = probe.act(golden.image('case20'))
+
+    assert action.prompt == golden.cases['case20']['prompt']
+    np.testing.assert_allclose(action.action, golden.action('case20'), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    'wrong', ['USER: push it ASSISTANT:', 'In: What action should the robot take to push it?']
+)
+def test_the_prompt_of_another_style_stops_the_robot(graph, golden, wrong):
+    probe = graph.start()
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+    probe.instruct(wrong)
+
+    probe.counted(instructions_rejected=1)
+    assert any('give the instruction alone' in log for log in probe.logs)
+    before = len(probe.actions)
+    probe.send(golden.image('case20'))
+    probe.counted(images_received=2)
+    assert len(probe.actions) == before
 
 
 def test_endless_reasoning_is_an_output_error(graph, golden, edited_checkpoint):

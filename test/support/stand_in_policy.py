@@ -20,7 +20,7 @@ from trt_openvla_ros.contracts import (
 from trt_openvla_ros.errors import EngineError
 from trt_openvla_ros.policy.actions import ActionTokens
 from trt_openvla_ros.policy.images import check_image, ImageProcessor, refuse_unused
-from trt_openvla_ros.policy.prompt import normalise_instruction, PROMPT_STYLES, refuse_special
+from trt_openvla_ros.policy.prompt import make_prompt, PROMPT_STYLES
 from trt_openvla_ros.policy.reasoning import parse_fields
 
 TOKENS = ActionTokens(32000)
@@ -44,7 +44,7 @@ DESCRIPTION = Description(
     llm_backbone='llama2-7b-pure',
     vision_towers=('vit_large_patch14_reg4_dinov2.lvd142m',),
     image_tokens=4,
-    preprocessor=write_preprocessor(28, [((0.5,) * 3, (0.5,) * 3)], letterbox=False),
+    preprocessor=write_preprocessor(28, [([0.5] * 3, [0.5] * 3)], letterbox=False),
 )
 
 
@@ -160,7 +160,5 @@ class StandInPolicy:
         )
 
     def _prompt(self, instruction: str, verbatim: bool) -> str:
-        refuse_special(instruction, self.description.special_tokens)
-        if verbatim:
-            return instruction
-        return self.description.prompt.format(instruction=normalise_instruction(instruction))
+        description = self.description
+        return make_prompt(instruction, description.prompt, description.special_tokens, verbatim)

@@ -16,6 +16,7 @@ ROWS = [
     {'evaluation'},
     {'nodes', 'serving', 'training', 'pipeline'},
     {'policy', 'sim'},
+    {'safety'},
     {'engines'},
     {'checkpoints'},
     {'pictures', 'client', 'codec', 'contracts', 'settings', 'text_files', 'errors', 'version'},

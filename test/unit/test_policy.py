@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trt_openvla_ros.engines.base import Generation
-from trt_openvla_ros.errors import ConfigError, EngineError, OutputError
+from trt_openvla_ros.errors import ConfigError, EngineError, InputError, OutputError
 from trt_openvla_ros.policy import Policy
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -66,13 +66,43 @@ def test_text_instead_of_an_action_never_becomes_one(edited_checkpoint):
         policy.predict(IMAGE, 'pick up the cup')
 
 
-def test_constrained_action_says_that_the_model_wanted_text(edited_checkpoint):
-    policy = Policy.from_checkpoint(
-        edited_checkpoint('fused', prefer_text), 'toy_arm', device='cpu'
-    )
-    prediction = policy.predict(IMAGE, 'pick up the cup')
-    assert policy.spec.tokens.contains(prediction.action_ids).all()
-    assert prediction.out_of_range > 0
+def test_an_action_that_the_constraint_made_is_none(edited_checkpoint):
+    def no_action_token(tensors):
+        tensors['language_model.lm_head.weight'][31744:32000] = 0
+
+    path = edited_checkpoint('fused', no_action_token)
+    for allowed in ({}, {'max_forced_tokens': 6}, {'max_forced_tokens': 255}):
+        policy = Policy.from_checkpoint(path, 'toy_arm', device='cpu', **allowed)
+        with pytest.raises(OutputError, match=r'7 of 7 action tokens were forced.*prompt_style'):
+            policy.predict(IMAGE, 'pick up the cup')
+
+
+def test_some_forced_tokens_pass_if_they_are_allowed(golden_dir):
+    def predict(**allowed):
+        # Random weights, asked in a style that is not theirs, begin some tokens as text.
+        style = {'prompt_style': 'openvla', 'device': 'cpu'}
+        policy = Policy.from_checkpoint(golden_dir / 'single', 'toy_arm', **style, **allowed)
+        return policy.predict(IMAGE, 'pick up the cup')
+
+    prediction = predict(max_forced_tokens=6)
+    forced = prediction.out_of_range
+    assert 1 < forced < 7
+    assert predict(max_forced_tokens=forced).out_of_range == forced
+    for allowed in ({}, {'max_forced_tokens': forced - 1}):
+        most = allowed.get('max_forced_tokens', 0)
+        with pytest.raises(OutputError, match=f'{forced} of 7 .* max_forced_tokens is {most}'):
+            predict(**allowed)
+
+
+def test_a_whole_prompt_gives_the_action_of_its_instruction(fused):
+    wanted = fused.predict(IMAGE, 'pick up the cup')
+    for text in (wanted.prompt, f' {wanted.prompt} \n', wanted.prompt.replace('\n', '\r\n')):
+        fused.check(text)
+        found = fused.predict(IMAGE, text)
+        assert found.prompt == wanted.prompt
+        np.testing.assert_array_equal(found.action, wanted.action)
+    with pytest.raises(InputError, match='give the instruction alone'):
+        fused.check(f'{wanted.prompt} USER:')
 
 
 def test_a_confident_model_is_not_out_of_range(fused):
@@ -129,7 +159,11 @@ def test_a_policy_that_does_not_see_is_refused_at_start(edited_checkpoint, part,
 
 def test_explicit_prompt_style_wins(golden_dir):
     policy = Policy.from_checkpoint(
-        golden_dir / 'single', 'toy_arm', device='cpu', prompt_style='openvla'
+        golden_dir / 'single',
+        'toy_arm',
+        device='cpu',
+        prompt_style='openvla',
+        max_forced_tokens=6,
     )
     prediction = policy.predict(IMAGE, 'Pick up the CUP.')
     assert prediction.prompt == 'In: What action should the robot take to pick up the cup?\nOut:'

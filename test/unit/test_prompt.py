@@ -1,5 +1,7 @@
+from contextlib import suppress
 from pathlib import Path
 import shutil
+import time
 
 import pytest
 
@@ -7,6 +9,7 @@ from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.policy.prompt import (
     MAX_INSTRUCTION,
+    make_prompt,
     normalise_instruction,
     prompt_style_of,
     PROMPT_STYLES,
@@ -95,6 +98,83 @@ def test_prompts_of_every_style(single):
         # Models that reason write the empty piece themselves, behind their text.
         assert (ids[-1] == tokenizer.empty_piece_id) == (not style.reasons)
         assert style.reasons == (name == 'vicuna')
+
+
+TEMPLATES = {name: style.template for name, style in PROMPT_STYLES.items()}
+
+
+@pytest.mark.parametrize('style', TEMPLATES)
+@pytest.mark.parametrize(
+    'edit',
+    [
+        str,
+        lambda text: f'{text} ',
+        lambda text: f'\ufeff{text}\r\n\r\n',
+        lambda text: f'\n\t {text}',
+        lambda text: text.replace('\n', '\r\n'),
+    ],
+)
+def test_a_whole_prompt_is_read_without_what_training_never_had(style, edit):
+    prompt = TEMPLATES[style].format(instruction='Pick Up the cup.')
+    assert make_prompt(edit(prompt), TEMPLATES[style], ()) == prompt
+
+
+def test_begun_reasoning_is_part_of_a_whole_prompt():
+    prompt = f'{TEMPLATES["vicuna"].format(instruction="go")} move left. PLAN:'
+    assert make_prompt(f'{prompt} ', TEMPLATES['vicuna'], ()) == prompt
+
+
+@pytest.mark.parametrize('style', TEMPLATES)
+@pytest.mark.parametrize('other', TEMPLATES)
+def test_the_prompt_of_another_style_is_refused(style, other):
+    prompt = TEMPLATES[other].format(instruction='go')
+    if style == other:
+        return
+    with pytest.raises(InputError, match=f'a whole prompt of prompt_style {other!r}'):
+        make_prompt(prompt, TEMPLATES[style], ())
+    assert make_prompt(prompt, TEMPLATES[style], (), verbatim=True) == prompt
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'In: What action should the robot take to go?',
+        'In: What action should the robot take to go? Out:',
+        'In: What action should the robot take to go?\\nOut:',  # by YAML's single quotes
+        'In: What action should the robot take to go?\nOut: move',
+        'in: what action should the robot take to go?\nout:',
+        'In: What action should the robot take to ?\nOut:',
+        'In: What action should the robot take to {instruction}?\nOut:',
+        'In: What action should the robot take to in: what action should the robot take to go? '
+        'out:?\nOut:',
+        'In: What action should the robot take to go?\nOut: left\nIn: And now?\nOut:',
+        'What action should the robot take to go?',
+        'USER: What action should the robot take to go? ASSISTANT:',
+        'USER: go ASSISTANT:',
+        'In: go',
+        'go\nOut:',
+    ],
+)
+@pytest.mark.parametrize('style', TEMPLATES)
+def test_a_part_of_a_prompt_is_refused(text, style):
+    with pytest.raises(InputError, match='give the instruction alone'):
+        make_prompt(text, TEMPLATES[style], ())
+
+
+@pytest.mark.parametrize(
+    'text', ['go in: the box', 'take it out:', 'chat between us', 'in the box', 'do this task:']
+)
+def test_a_sentence_with_words_of_prompts_is_an_instruction(text):
+    found = make_prompt(text, TEMPLATES['openvla'], ())
+    assert found == TEMPLATES['openvla'].format(instruction=text)
+
+
+def test_endless_text_is_judged_at_once():
+    begun = time.perf_counter()
+    for text in ('\n' * 10**6, '\n ' * 10**6, 'in: ' * 10**6, 'user' * 10**6):
+        with suppress(InputError):
+            make_prompt(f'go{text}go', TEMPLATES['vicuna'], ())
+    assert time.perf_counter() - begun < 30
 
 
 @pytest.mark.parametrize('empty', ['', ' ', '.', '\n\t', '\x00', '\ud800'])

@@ -75,4 +75,5 @@ def _open_remote(parameters: PolicyParameters) -> RemotePolicy:
         token=find_token(parameters.remote_token_file, 'remote_token_file'),
         timeout=parameters.remote_timeout,
         jpeg_quality=parameters.remote_jpeg_quality,
+        max_forced_tokens=parameters.max_forced_tokens,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from trt_openvla_ros.contracts import Prediction
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.parameters import PolicyParameters
+from trt_openvla_ros.safety.gate import admit_command
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,14 @@ class Robot:
 
 
 def to_action(prediction: Prediction, robot: Robot) -> VlaAction:
-    """Make a message from a prediction, without the header and the node's own fields."""
+    """Make a message from a prediction, without the header and the node's own fields.
+
+    Raises:
+        OutputError: The robot's limits make the action unusable.
+    """
     action, limited = robot.limit(prediction.action)
     return VlaAction(
-        action=action,
+        action=admit_command(action),
         unlimited_action=prediction.action,
         normalised_action=prediction.normalised_action,
         limited=limited,

@@ -22,6 +22,7 @@ from trt_openvla_ros.nodes.topics import (
     REASONING_STREAM,
     Topic,
 )
+from trt_openvla_ros.safety.gate import admit
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,19 @@ class Outputs:
         self._publish(REASONING_STREAM, String(data=reasoning))
 
     def publish(self, step: Step, parameters: PolicyParameters) -> None:
-        """Publish an action with its reasoning."""
-        self._sequence += 1
+        """Publish an action with its reasoning.
+
+        Raises:
+            OutputError: The gate refuses the action.
+        """
         description, source = self._policy.description, step.source
+        admit(step.prediction, description, parameters.max_forced_tokens)
         message = to_action(step.prediction, Robot.of(parameters))
         message.header.stamp = source.header.stamp
         message.header.frame_id = parameters.action_frame
         message.camera_frame = source.header.frame_id
         message.instruction = step.instruction
+        self._sequence += 1
         message.sequence = self._sequence
         message.image_age = age_of(source, self._node.get_clock())
         for name in ('checkpoint', 'engine', 'dtype', 'device'):

@@ -12,6 +12,7 @@ from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.prompt import PROMPT_STYLES
 from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS
+from trt_openvla_ros.safety.gate import MAX_FORCED_TOKENS
 from trt_openvla_ros.settings import setting
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,13 @@ class ModelSettings:
     )
     constrain: bool = setting(
         True, 'Restrict tokens to the action range once the action has begun.'
+    )
+    max_forced_tokens: int = setting(
+        MAX_FORCED_TOKENS,
+        'Most tokens of an action that constrain may force, because the model wrote something '
+        'else there; with more, or all, there is no action.',
+        low=0,
+        high=255,
     )
     allow_failed_verify: bool = setting(
         False, 'Load an artifact of the pipeline even if its stage verify failed.'
@@ -110,5 +118,6 @@ def open_policy(settings: ModelSettings) -> Policy:
         settings.prompt_style or None,
         max_new_tokens=settings.max_new_tokens,
         constrain=settings.constrain,
+        max_forced_tokens=settings.max_forced_tokens,
         vision_engine=settings.vision_engine or None,
     )

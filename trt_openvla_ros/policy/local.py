@@ -17,6 +17,7 @@ from trt_openvla_ros.errors import EngineError
 from trt_openvla_ros.policy.images import refuse_unused
 from trt_openvla_ros.policy.reasoning import parse_fields, split_answer
 from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS, ModelSpec, SHORT_INSTRUCTION
+from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
 
 
 class Policy:
@@ -59,6 +60,7 @@ class Policy:
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         constrain: bool = True,
+        max_forced_tokens: int = MAX_FORCED_TOKENS,
         vision_engine: str | None = None,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face format, or an artifact of the pipeline.
@@ -75,6 +77,8 @@ class Policy:
                 None lets the checkpoint decide.
             max_new_tokens: Most tokens of an answer with reasoning.
             constrain: Whether ids are restricted to the action range once the action has begun.
+            max_forced_tokens: Most tokens of an action that this restriction may change; if it
+                changed more, or all, there is no action.
             vision_engine: Backend of the vision encoder: 'torch' or 'tensorrt'. None takes
                 tensorrt for engine tensorrt_llm with an artifact that has a vision engine, else
                 torch.
@@ -90,6 +94,7 @@ class Policy:
             prompt_style,
             max_new_tokens=max_new_tokens,
             constrain=constrain,
+            max_forced_tokens=max_forced_tokens,
         )
         engines = open_engines(checkpoint, spec.lengths, engine, vision_engine, device, dtype)
         return cls(spec, engines)
@@ -147,7 +152,7 @@ class Policy:
             spec.prompter.style.reasons,
         )
         normalised = spec.tokens.decode(action_ids)
-        return Prediction(
+        prediction = Prediction(
             actions=statistics.unnormalise(normalised)[None],
             normalised_actions=normalised[None],
             action_ids=action_ids,
@@ -166,6 +171,7 @@ class Policy:
                 total=time.perf_counter() - start,
             ),
         )
+        return admit(prediction, self.description, spec.max_forced_tokens)
 
     def _transcribe(self, prompt: list[int], answer: list[int]) -> Transcript:
         tokenizer = self.spec.prompter.tokenizer

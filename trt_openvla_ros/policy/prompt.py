@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 import logging
 import re
+import string
 import unicodedata
 
 from trt_openvla_ros.checkpoints.released import Checkpoint
@@ -48,6 +49,13 @@ PROMPT_STYLES = {
     'vicuna_v01': PromptStyle(_VICUNA, True, False),
 }
 
+_ASK = _QUESTION.partition('{')[0]
+# What stands in prompts and not in instructions; `ros2 topic pub` may leave \n as two characters.
+_PIECES = re.compile(
+    rf'{_ASK.strip()}|^a chat between a curious|\b(?:user|assistant):|(?:^|\n|\\n) ?(?:in|out):',
+    re.IGNORECASE,
+)
+
 
 def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
     """Choose a style from the checkpoint.
@@ -71,9 +79,66 @@ def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
     )
 
 
-def is_prompt(text: str) -> bool:
-    """Tell whether a text is a whole prompt of one of the styles, not an instruction."""
-    return text.startswith(('In: ', _VICUNA.partition('.')[0]))
+def whole_prompt(text: str, template: str) -> str:
+    """Recognise a whole prompt, as the clients of other servers send it.
+
+    Args:
+        text: Instruction or whole prompt.
+        template: Template of the model's style.
+
+    Returns:
+        The prompt without the line ends and the spaces around it that training never had; '' if
+        the text is an instruction.
+
+    Raises:
+        InputError: The text is the prompt of another style, or a part of a prompt. Models answer
+            such texts with motion that nobody meant.
+    """
+    stripped = re.sub('\r\n?', '\n', text).strip(f'{string.whitespace}\ufeff\u200b')
+    if not _PIECES.search(stripped):
+        return ''
+    for name, style in PROMPT_STYLES.items():
+        head, tail = style.template.split(_QUESTION)
+        # A client may have begun the reasoning.
+        begun = stripped.partition(tail)[2] if style.reasons else ''
+        middle = stripped.removeprefix(head).removesuffix(begun).removesuffix(tail)
+        if head + middle + tail + begun != stripped:
+            continue
+        asked = middle.removeprefix(_ASK)
+        if style.template != template:
+            raise InputError(
+                f'{text!r:.300} is a whole prompt of prompt_style {name!r}, and this model reads '
+                f'{template!r}; give the instruction alone'
+            )
+        if asked.strip(' ?.') not in ('', '{instruction}') and not _PIECES.search(asked):
+            return stripped
+    raise InputError(
+        f'{text!r:.300} has parts of a prompt and is not a whole one of this model, which is '
+        f'{template!r}; give the instruction alone'
+    )
+
+
+def make_prompt(
+    instruction: str, template: str, special: Iterable[str], verbatim: bool = False
+) -> str:
+    """Make the prompt that a model reads.
+
+    Args:
+        instruction: Instruction of the user, or a whole prompt.
+        template: Template of the model's style.
+        special: Special tokens of the tokenizer.
+        verbatim: Whether the instruction is a prompt, whatever it looks like.
+
+    Raises:
+        InputError: The instruction is empty, holds a special token's text, or is a prompt but not
+            one of this model.
+    """
+    refuse_special(instruction, special)
+    if verbatim:
+        return instruction
+    return whole_prompt(instruction, template) or template.format(
+        instruction=normalise_instruction(instruction)
+    )
 
 
 def refuse_special(instruction: str, special: Iterable[str]) -> None:
@@ -156,15 +221,10 @@ class Prompter:
     def __call__(self, instruction: str, verbatim: bool = False) -> tuple[str, list[int]]:
         """Make the prompt and its ids, which begin with <s>.
 
-        If verbatim, the instruction is the whole prompt.
-
         Raises:
-            InputError: The instruction is empty or holds a special token's text.
+            InputError: One of the errors of `make_prompt`, whose arguments these are.
         """
-        refuse_special(instruction, self.tokenizer.special)
-        text = instruction
-        if not verbatim:
-            text = self.style.template.format(instruction=normalise_instruction(instruction))
+        text = make_prompt(instruction, self.style.template, self.tokenizer.special, verbatim)
         ids = self.tokenizer.encode(text)
         empty = self.tokenizer.empty_piece_id
         if self.style.appends_empty_piece and ids[-1] != empty:

@@ -17,7 +17,8 @@ from trt_openvla_ros.policy.images import (
     ImageProcessor,
     refuse_unused,
 )
-from trt_openvla_ros.policy.prompt import is_prompt, normalise_instruction, refuse_special
+from trt_openvla_ros.policy.prompt import make_prompt, whole_prompt
+from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
 
 _PATIENCE = 10.0  # [s] for the first answer of a server, which may have to wake up
 
@@ -39,6 +40,7 @@ class RemotePolicy:
         token: str | None = None,
         timeout: float = 1.0,
         jpeg_quality: int = 90,
+        max_forced_tokens: int = MAX_FORCED_TOKENS,
     ) -> None:
         """Ask the server for the description of its policy.
 
@@ -49,11 +51,13 @@ class RemotePolicy:
             token: Bearer token of the server; None reads TRT_OPENVLA_TOKEN.
             timeout: Longest time from image to action [s].
             jpeg_quality: JPEG quality from 1 to 100; 0 sends PNG.
+            max_forced_tokens: Most forced tokens of an action, whatever the server allows.
 
         Raises:
             ConfigError: The URL, token or key is wrong.
             EngineError: The server does not answer, or is not a server of this package.
         """
+        self._max_forced_tokens = max_forced_tokens
         self._client = Client(
             url, token=token, timeout=max(timeout, _PATIENCE), jpeg_quality=jpeg_quality
         )
@@ -76,14 +80,13 @@ class RemotePolicy:
     ) -> None:
         """Raise InputError or ConfigError if an instruction or a key cannot be used."""
         self.description.find(unnorm_key)
-        refuse_special(instruction, self.description.special_tokens)
-        if not verbatim:
-            normalise_instruction(instruction)
-        elif not is_prompt(instruction):
-            # Servers recognise prompts by their first words.
+        template, special = self.description.prompt, self.description.special_tokens
+        make_prompt(instruction, template, special, verbatim)
+        if verbatim and whole_prompt(instruction, template) != instruction:
+            # Servers recognise prompts by their form.
             raise InputError(
-                f'{instruction!r} is not a prompt of a known style; a server would take it for an '
-                'instruction'
+                f'{instruction!r:.300} is not a prompt of a known style; a server would take it '
+                'for an instruction'
             )
 
     def preview(self, image: np.ndarray) -> np.ndarray:
@@ -107,12 +110,12 @@ class RemotePolicy:
         The server does not stream, so on_reasoning is called once, at the end.
         """
         refuse_unused(wrist_images, state)
-        if verbatim:
-            self.check(instruction, unnorm_key, verbatim=True)
+        self.check(instruction, unnorm_key, verbatim=verbatim)
         asked, statistics = self.description.find(unnorm_key)
         prediction = self._client.predict(check_image(image), instruction, asked)
         if (prediction.unnorm_key, len(prediction.action)) != (asked, statistics.action_dim):
             raise EngineError(f'{self._client.url} serves another model now; configure again')
+        admit(prediction, self.description, self._max_forced_tokens)
         if on_reasoning is not None and prediction.reasoning:
             on_reasoning(prediction.reasoning)
         timings = {**dict.fromkeys(PARTS, 0.0), **prediction.timings}

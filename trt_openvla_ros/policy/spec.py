@@ -19,6 +19,7 @@ from trt_openvla_ros.policy.prompt import (
     Prompter,
 )
 from trt_openvla_ros.policy.reasoning import ACTION_TAG, ReasoningStream
+from trt_openvla_ros.safety.gate import MAX_FORCED_TOKENS
 
 # The longest answer of Embodied-CoT's reference; its reasoning takes about 350 tokens.
 MAX_NEW_TOKENS = 1024
@@ -43,6 +44,7 @@ class ModelSpec:
         unnorm_key: Data set whose statistics are applied if a prediction names none.
         max_new_tokens: Most tokens of an answer with reasoning.
         constrain: Whether ids are restricted to the action range once the action has begun.
+        max_forced_tokens: Most tokens of an action that this restriction may change.
     """
 
     checkpoint: Checkpoint
@@ -54,6 +56,7 @@ class ModelSpec:
     unnorm_key: str
     max_new_tokens: int
     constrain: bool
+    max_forced_tokens: int
 
     @classmethod
     def read(
@@ -64,6 +67,7 @@ class ModelSpec:
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         constrain: bool = True,
+        max_forced_tokens: int = MAX_FORCED_TOKENS,
     ) -> ModelSpec:
         """Read a specification; the arguments are those of `Policy.from_checkpoint`.
 
@@ -94,6 +98,7 @@ class ModelSpec:
             unnorm_key=key,
             max_new_tokens=max_new_tokens,
             constrain=constrain,
+            max_forced_tokens=max_forced_tokens,
         )
 
     @property

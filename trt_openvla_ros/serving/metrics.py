@@ -41,7 +41,11 @@ class Metrics:
             ('part',), buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._out_of_range = Counter(
-            f'{prefix}_out_of_range_tokens', 'Action tokens that had to be constrained.',
+            f'{prefix}_out_of_range_tokens', 'Forced tokens in the actions that were sent.',
+            registry=self.registry,
+        )  # fmt: skip
+        self._refused = Counter(
+            f'{prefix}_output_errors', 'Answers of the policy that were no action.',
             registry=self.registry,
         )  # fmt: skip
         self._inside = Gauge(
@@ -69,6 +73,10 @@ class Metrics:
     def left(self, reason: str) -> None:
         """Count a request that left the queue without an answer."""
         self._left.labels(reason).inc()
+
+    def refused(self) -> None:
+        """Count an answer of the policy that was no action."""
+        self._refused.inc()
 
     def predicted(self, timings: Timings, out_of_range: int) -> None:
         """Add the timings [s] of a request that was answered."""

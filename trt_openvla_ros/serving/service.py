@@ -16,8 +16,8 @@ from typing import Any
 
 from trt_openvla_ros.codec import encode_description
 from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
-from trt_openvla_ros.errors import BrokenEngineError, PolicyError
-from trt_openvla_ros.policy.prompt import is_prompt
+from trt_openvla_ros.errors import BrokenEngineError, OutputError, PolicyError
+from trt_openvla_ros.safety.gate import admit
 from trt_openvla_ros.serving.budget import Budget
 from trt_openvla_ros.serving.dialects import Question
 from trt_openvla_ros.serving.metrics import Metrics
@@ -31,6 +31,7 @@ _LIBRARIES = ('torch', 'timm', 'numpy', 'pillow', 'fastapi', 'uvicorn')
 # Requests that are parsed at once. More would not be faster, and each takes memory meanwhile.
 _READERS = 4
 _MAX_NAME = 64  # characters of a client's name
+_THROTTLE = 2.0  # [s] between two warnings
 
 
 class Service:
@@ -53,6 +54,7 @@ class Service:
         self._numbers = itertools.count()
         self.broken = False
         self.budget = Budget(settings.max_memory)
+        self._warned = -_THROTTLE
         self.metadata = metadata_of(policy.description, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -119,18 +121,22 @@ class Service:
             Refusal: There is no action.
         """
         asked = time.perf_counter()
-        verbatim = is_prompt(question.instruction)
         try:
             # Before the queue, so nobody waits only to hear of a typing error.
-            self._policy.check(question.instruction, question.unnorm_key, verbatim=verbatim)
+            self._policy.check(question.instruction, question.unnorm_key)
             prediction, begun = await self.queue.run(
-                client, partial(self._predict, question, verbatim), self.settings.timeout
+                client, partial(self._predict, question), self.settings.timeout
             )
+            admit(prediction, self._policy.description, self.settings.max_forced_tokens)
         except PolicyError as error:
             if isinstance(error, BrokenEngineError):
                 self.broken = True
+            if isinstance(error, OutputError):
+                self.metrics.refused()
             refusal = refusal_of(error)
-            if refusal.status >= 500 and refusal is not error:
+            now = time.monotonic()
+            if refusal.status >= 500 and refusal is not error and now > self._warned + _THROTTLE:
+                self._warned = now
                 _log.warning('no action: %s', error)
             raise refusal from None
         timings = Timings(
@@ -142,10 +148,10 @@ class Service:
         self.metrics.predicted(timings, prediction.out_of_range)
         return replace(prediction, timings=timings)
 
-    def _predict(self, question: Question, verbatim: bool) -> tuple[Prediction, float]:
+    def _predict(self, question: Question) -> tuple[Prediction, float]:
         begun = time.perf_counter()
         return self._policy.predict(
-            question.image, question.instruction, question.unnorm_key, verbatim=verbatim
+            question.image, question.instruction, question.unnorm_key
         ), begun
 
 

@@ -1,0 +1,1 @@
+"""The gate: what must hold before an answer may move a robot."""
