@@ -17,7 +17,7 @@ ROWS = [
     {'policy', 'sim'},
     {'engines'},
     {'checkpoints'},
-    {'pictures', 'client', 'codec', 'contracts', 'settings', 'errors', 'version'},
+    {'pictures', 'client', 'codec', 'contracts', 'settings', 'errors', 'version', 'process'},
 ]
 ROS = {
     'builtin_interfaces',

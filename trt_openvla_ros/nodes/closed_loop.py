@@ -18,6 +18,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
@@ -172,7 +173,8 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
         policy = [str(executables / 'policy_node'), *quiet, '-p', f'checkpoint:={checkpoint}']
         policy += ['-r', 'image:=camera/image_raw', '-p', 'max_image_age:=5.0']
         commands.append(policy)
-    rclpy.init()
+    # A signal raises KeyboardInterrupt here, and not a shutdown below a running wait.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     processes = [subprocess.Popen(command) for command in commands]
     loop = None
     try:
