@@ -7,8 +7,8 @@ seconds to import, and Python's own answer to a signal is a traceback.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 import os
 import signal
@@ -31,12 +31,14 @@ class _Stop:
         patience: Longest time from the signal to the end [s]. 0 ends the process at once, while
             there is nothing to clean up: during the imports, and after the command's own end.
         asked: Whether a signal came.
+        held: Whether its KeyboardInterrupt must wait.
         wake: Function that ends a wait of the main thread, which no signal interrupts.
     """
 
     code = _UNFINISHED
     patience = 0.0
     asked = False
+    held = False
     wake: Callable[[], Any] | None = None
 
 
@@ -99,9 +101,16 @@ def wake_by(wake: Callable[[], Any]) -> None:
     _Stop.wake = wake
 
 
-def is_stopping() -> bool:
-    """Tell whether a signal has come."""
-    return _Stop.asked
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no KeyboardInterrupt fall between a child's start and the place that will end it."""
+    _Stop.held = True
+    try:
+        yield
+    finally:
+        _Stop.held = False
+    if _Stop.asked:
+        raise KeyboardInterrupt
 
 
 def _interrupt(*_: Any) -> None:
@@ -111,7 +120,8 @@ def _interrupt(*_: Any) -> None:
         _Stop.asked = True
         # Where nothing can be raised, such as in a destructor, Python would print a traceback.
         sys.unraisablehook = lambda _: None
-        raise KeyboardInterrupt
+        if not _Stop.held:
+            raise KeyboardInterrupt
 
 
 def _watch(receiver: int) -> None:

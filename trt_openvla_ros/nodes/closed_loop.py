@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-import signal
 import subprocess
 import time
 from typing import Any
@@ -25,6 +24,7 @@ from std_srvs.srv import Trigger
 
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_rgb
+from trt_openvla_ros.process import uninterrupted
 from trt_openvla_ros.sim.world import MAX_STEPS
 from trt_openvla_ros.srv import Reset
 
@@ -175,14 +175,16 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
         commands.append(policy)
     # A signal raises KeyboardInterrupt here, and not a shutdown below a running wait.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    processes = [subprocess.Popen(command) for command in commands]
+    processes: list[subprocess.Popen] = []
     loop = None
     try:
+        with uninterrupted():
+            processes += [subprocess.Popen(command) for command in commands]
         loop = ClosedLoop(processes)
         yield loop
     finally:
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # and not SIGINT, at which a Python that just starts complains
         for process in processes:
             process.wait(timeout=30)
         if loop is not None:
