@@ -29,13 +29,8 @@ setup(
         'trt_openvla_ros.pipeline': ['coffee.jpg'],
         'trt_openvla_ros.serving': ['page/*'],
     },
-    entry_points={
-        'console_scripts': [
-            'agreement = trt_openvla_ros.evaluation.agreement:main',
-            'deploy_server = trt_openvla_ros.serving.main:main',
-            'query_server = trt_openvla_ros.serving.query:main',
-        ]
-    },
+    # Not entry points: these import the module first, and then nothing answers a signal.
+    scripts=['scripts/agreement', 'scripts/deploy_server', 'scripts/query_server'],
     python_requires='>=3.10',
     install_requires=requirements('policy'),
     extras_require={name: requirements(name) for name in ('evaluate', 'pipeline', 'serve')},

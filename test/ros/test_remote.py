@@ -9,7 +9,6 @@ import time
 import numpy as np
 from probe import values_of
 import pytest
-import uvicorn
 
 from trt_openvla_ros.policy import Policy
 
@@ -22,13 +21,13 @@ PUT = 'put the spoon on the towel'
 def running(engine='torch', port=0):
     """Run a server of the golden checkpoint; give its port."""
     from trt_openvla_ros.serving.app import create_app
-    from trt_openvla_ros.serving.main import uvicorn_config
+    from trt_openvla_ros.serving.main import Server, uvicorn_config
     from trt_openvla_ros.serving.settings import ServerSettings
 
     policy = Policy.from_checkpoint(GOLDEN / 'fused', 'other_arm', engine, device='cpu')
     settings = ServerSettings()
     listener = socket.create_server(('127.0.0.1', port))
-    server = uvicorn.Server(uvicorn_config(create_app(policy, settings, TOKEN), settings))
+    server = Server(uvicorn_config(create_app(policy, settings, TOKEN), settings))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     deadline = time.monotonic() + 30

@@ -5,10 +5,9 @@ import threading
 import time
 
 import httpx
-import uvicorn
 
 from trt_openvla_ros.serving.app import create_app
-from trt_openvla_ros.serving.main import uvicorn_config
+from trt_openvla_ros.serving.main import Server, uvicorn_config
 
 
 class Served:
@@ -22,7 +21,7 @@ class Served:
     def __init__(self, policy, token, settings):
         self.policy = policy
         self.app = create_app(policy, settings, token)
-        self.server = uvicorn.Server(uvicorn_config(self.app, settings))
+        self.server = Server(uvicorn_config(self.app, settings))
         self._listener = socket.create_server(('127.0.0.1', 0))
         self.port = self._listener.getsockname()[1]
         self.url = f'http://127.0.0.1:{self.port}'

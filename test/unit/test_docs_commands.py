@@ -72,7 +72,7 @@ def check_program(name: str, words: list[str]) -> None:
     elif name == 'deploy_server':
         assert read_settings(ServerSettings, words, name).checkpoint
     else:
-        module = re.search(r'from (\S+) import main', script)[1]
+        module = re.search(r"run\('([^']+)'", script)[1]
         check_options(ROOT / f'{module.replace(".", "/")}.py', words)
 
 

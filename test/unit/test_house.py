@@ -19,7 +19,8 @@ ROWS = [
     {'safety'},
     {'engines'},
     {'checkpoints'},
-    {'pictures', 'client', 'codec', 'contracts', 'settings', 'text_files', 'errors', 'version'},
+    {'pictures', 'client', 'codec', 'contracts', 'settings'},
+    {'text_files', 'errors', 'version', 'process'},
 ]
 ROS = {
     'builtin_interfaces',

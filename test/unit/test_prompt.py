@@ -8,8 +8,8 @@ import pytest
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.policy.prompt import (
-    MAX_INSTRUCTION,
     make_prompt,
+    MAX_INSTRUCTION,
     normalise_instruction,
     prompt_style_of,
     PROMPT_STYLES,

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
-import signal
 import subprocess
 import time
 from typing import Any
@@ -18,12 +17,14 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_rgb
+from trt_openvla_ros.process import uninterrupted
 from trt_openvla_ros.sim.world import MAX_STEPS
 from trt_openvla_ros.srv import Reset
 
@@ -172,15 +173,18 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
         policy = [str(executables / 'policy_node'), *quiet, '-p', f'checkpoint:={checkpoint}']
         policy += ['-r', 'image:=camera/image_raw', '-p', 'max_image_age:=5.0']
         commands.append(policy)
-    rclpy.init()
-    processes = [subprocess.Popen(command) for command in commands]
+    # A signal raises KeyboardInterrupt here, and not a shutdown below a running wait.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    processes: list[subprocess.Popen] = []
     loop = None
     try:
+        with uninterrupted():
+            processes += [subprocess.Popen(command) for command in commands]
         loop = ClosedLoop(processes)
         yield loop
     finally:
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # and not SIGINT, at which a Python that just starts complains
         for process in processes:
             process.wait(timeout=30)
         if loop is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-import signal
 import sys
 from typing import Any
 
@@ -43,9 +42,13 @@ settings:
 def main(command: str) -> None:
     """Run a command with the arguments of this process.
 
-    The process exits with 1 and a message if the command fails, and with 130 or 143 if it is
-    stopped.
+    The process exits with 1 and a message if the command fails.
+
+    Raises:
+        KeyboardInterrupt: A signal stopped it; an interrupted stage has left nothing.
     """
+    if command not in COMMANDS:
+        sys.exit(f'usage: python -m trt_openvla_ros.pipeline {{{",".join(COMMANDS)}}} ARGUMENTS')
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
     logging.getLogger('trt_openvla_ros').setLevel(logging.INFO)
     logging.getLogger('OpenGL').setLevel(logging.ERROR)
@@ -53,8 +56,6 @@ def main(command: str) -> None:
     if {'-h', '--help'} & set(arguments):
         print(_help(command))
         return
-    # SIGTERM stops a container; an interrupted stage must clean up then as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     force = '--force' in arguments
     try:
         run(command, [word for word in arguments if word != '--force'], force)
@@ -62,7 +63,7 @@ def main(command: str) -> None:
         sys.exit(f'{command}: {error}')
     except KeyboardInterrupt:
         print(f'{command}: interrupted; the artifact is as it was', file=sys.stderr)
-        sys.exit(130)
+        raise
 
 
 def run(command: str, arguments: list[str], force: bool = False) -> dict[str, Any]:

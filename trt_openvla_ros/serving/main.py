@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import logging
-import signal
 import socket
 import sys
 
@@ -13,17 +12,33 @@ import uvicorn
 
 from trt_openvla_ros.errors import ConfigError, PolicyError
 from trt_openvla_ros.policy.loading import open_policy
+from trt_openvla_ros.process import allow
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.connections import Connection, HEADER_BYTES, WithoutQueries
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
 from trt_openvla_ros.settings import describe_settings, read_settings
 
 NAME = 'deploy_server'
+_HANG_UP = 0.2  # [s] for connections to close
 _log = logging.getLogger(__name__)
 
 
+class Server(uvicorn.Server):
+    """uvicorn for an application of `create_app`; at the end it answers open questions first.
+
+    uvicorn itself closes websockets at once, whatever was asked there.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, answer, and close the connections."""
+        for server in self.servers:
+            server.close()
+        await self.config.app.state.service.drain()
+        await super().shutdown(sockets)
+
+
 def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
-    """Configure uvicorn for an application of `create_app`."""
+    """Configure a Server for an application of `create_app`."""
     config = uvicorn.Config(
         app,
         log_level='info',
@@ -37,7 +52,8 @@ def uvicorn_config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         h11_max_incomplete_event_size=HEADER_BYTES,
         ws_max_size=settings.max_body,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        # For requests that are still being received; all others were answered before.
+        timeout_graceful_shutdown=_HANG_UP,
     )
     # Its line about a websocket has the query of the address.
     logging.getLogger('uvicorn.error').addFilter(WithoutQueries())
@@ -48,6 +64,7 @@ def serve(settings: ServerSettings) -> None:
     """Load the policy and serve until the process is interrupted.
 
     Raises:
+        KeyboardInterrupt: A signal came; uvicorn raises it again after its end.
         PolicyError: The policy cannot be loaded, or the address cannot be used.
     """
     token = read_token(settings)
@@ -62,7 +79,8 @@ def serve(settings: ServerSettings) -> None:
         if token is None and not settings.is_loopback:
             _log.warning('allow_no_token: whoever reaches %s can use this policy', host)
         app = create_app(policy, settings, token)
-        uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listener])
+        allow(settings.shutdown_timeout + 1.0)
+        Server(uvicorn_config(app, settings)).run(sockets=[listener])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,14 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(describe_settings(ServerSettings))
         return
     logging.basicConfig(level=logging.INFO, format='%(levelname)s: %(message)s')
-    # uvicorn finishes open requests, and then raises the same signal again.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         serve(read_settings(ServerSettings, arguments, NAME))
     except PolicyError as error:
         sys.exit(f'{NAME}: {error}')
-    except KeyboardInterrupt:
-        pass
 
 
 def _bind(settings: ServerSettings) -> socket.socket:

@@ -60,25 +60,34 @@ async def _converse(websocket: WebSocket, service: Service) -> None:
             arrived = time.perf_counter()
             # Awaited beside the answer, because the client may leave.
             following = asyncio.ensure_future(websocket.receive())
-            answering = asyncio.ensure_future(_answer(message, service, address, name, previous))
-            await asyncio.wait({answering, following}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done() and following.result()['type'] == 'websocket.disconnect':
-                answering.cancel()
-                return
-            await websocket.send_bytes(await answering)
+            with service.conversing():
+                answering = asyncio.ensure_future(
+                    _answer(message, service, address, name, previous)
+                )
+                await asyncio.wait({answering, following}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done() and following.result()['type'] == 'websocket.disconnect':
+                    answering.cancel()
+                    return
+                try:
+                    await websocket.send_bytes(await answering)
+                except Refusal as refusal:
+                    message = None
+                    forget(refusal)
+                    await _refuse(websocket, service, refusal)
+                    return
             previous = time.perf_counter() - arrived
-    except Refusal as refusal:
-        message = None
-        forget(refusal)
-        service.metrics.answered('openpi', refusal.status)
-        await websocket.send_text(refusal.reason)
-        fallback = 1008 if refusal.status < 500 else 1011
-        await websocket.close(_CLOSE_CODES.get(refusal.status, fallback))
     except WebSocketDisconnect:
         pass
     finally:
         if following is not None:
             following.cancel()
+
+
+async def _refuse(websocket: WebSocket, service: Service, refusal: Refusal) -> None:
+    service.metrics.answered('openpi', refusal.status)
+    await websocket.send_text(refusal.reason)
+    fallback = 1008 if refusal.status < 500 else 1011
+    await websocket.close(_CLOSE_CODES.get(refusal.status, fallback))
 
 
 async def _answer(

@@ -47,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 seconds.append(time.perf_counter() - begun)
     except PolicyError as error:
         sys.exit(f'query_server: {error}')
-    except KeyboardInterrupt:
-        sys.exit(130)
     _show(prediction)
     if args.repeat > 1:
         p50, p95, p99 = 1e3 * np.percentile(seconds, (50, 95, 99))

@@ -45,6 +45,8 @@ class RequestQueue:
         self._current: _Ticket | None = None
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='policy')
+        self._working: asyncio.Future | None = None
+        self._closing = self._closed = False
         self._pace = 0.0  # [s] smoothed time of one request
         self._runner = asyncio.create_task(self._run())
 
@@ -63,8 +65,11 @@ class RequestQueue:
         """Hold a place from before a request is read until it is answered.
 
         Raises:
-            Refusal: All places are taken, and no older request of this client waits.
+            Refusal: All places are taken, and no older request of this client waits; or the
+                server is shutting down.
         """
+        if self._closing:
+            raise _shutting_down()
         if self.inside >= self.places and not self._supersede(client):
             self._count('full')
             raise Refusal(
@@ -88,8 +93,11 @@ class RequestQueue:
             timeout: Longest time for waiting and computing [s].
 
         Raises:
-            Refusal: The time is up, or a newer request of the client came.
+            Refusal: The time is up, a newer request of the client came, or the server is
+                shutting down.
         """
+        if self._closed:
+            raise _shutting_down()
         self._supersede(client)
         ticket = _Ticket(client, work, asyncio.get_running_loop().create_future())
         self._waiting.append(ticket)
@@ -110,13 +118,27 @@ class RequestQueue:
             with suppress(ValueError):
                 self._waiting.remove(ticket)
 
-    async def close(self) -> None:
-        """Refuse all waiting requests, and return when the policy's thread has ended."""
+    def stop_taking(self) -> None:
+        """Refuse new requests; those inside are still answered."""
+        self._closing = True
+
+    def refuse(self) -> None:
+        """Refuse all that is not answered yet."""
+        self._closing = self._closed = True
         self._runner.cancel()
         for ticket in (self._current, *self._waiting):
             if ticket is not None and not ticket.answer.done():
-                ticket.answer.set_exception(Refusal(503, 'the server is shutting down', 5))
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+                ticket.answer.set_exception(_shutting_down())
+
+    async def close(self, patience: float) -> bool:
+        """Refuse all that is not answered; tell whether the policy's thread has ended in time."""
+        self.refuse()
+        self._thread.shutdown(wait=False)
+        if self._working is None or self._working.done():
+            return True
+        await asyncio.wait({self._working}, timeout=patience)
+        # So that its late result is not handed to an event loop that is gone.
+        return not self._working.cancel()
 
     def _supersede(self, client: str) -> bool:
         for ticket in self._waiting:
@@ -144,12 +166,16 @@ class RequestQueue:
             ticket.begun = time.monotonic()
             self._current = ticket
             # Not awaited itself, because its exception belongs to the client.
-            done = loop.run_in_executor(self._thread, ticket.work)
+            self._working = done = loop.run_in_executor(self._thread, ticket.work)
             await asyncio.wait({done})
             self._current = None
             elapsed = time.monotonic() - ticket.begun
             self._pace = 0.8 * self._pace + 0.2 * elapsed if self._pace else elapsed
             _hand_over(done, ticket.answer)
+
+
+def _shutting_down() -> Refusal:
+    return Refusal(503, 'the server is shutting down', 5)
 
 
 def _hand_over(done: asyncio.Future, answer: asyncio.Future) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 _LIBRARIES = ('torch', 'timm', 'numpy', 'pillow', 'fastapi', 'uvicorn')
 # Requests that are parsed at once. More would not be faster, and each takes memory meanwhile.
 _READERS = 4
+_LAST_WORDS = 0.2  # [s] for refusals to be sent, and for a step of the policy to end
 _MAX_NAME = 64  # characters of a client's name
 _THROTTLE = 2.0  # [s] between two warnings
 
@@ -55,6 +57,7 @@ class Service:
         self.broken = False
         self.budget = Budget(settings.max_memory)
         self._warned = -_THROTTLE
+        self._open = 0
         self.metadata = metadata_of(policy.description, settings)
         self.metrics = Metrics()
         self.metrics.describe(
@@ -73,10 +76,31 @@ class Service:
         self.queue = RequestQueue(self.settings.queue_size, self.metrics.left)
         self.metrics.watch(lambda: self.queue.inside, lambda: self.queue.waiting)
 
+    @contextmanager
+    def conversing(self) -> Iterator[None]:
+        """Let `drain` wait for a question until its answer, or why there is none, is sent."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    async def drain(self) -> None:
+        """Answer the open questions, if that lasts no longer than `shutdown_timeout`."""
+        self.queue.stop_taking()
+        await self._until_answered(self.settings.shutdown_timeout)
+        self.queue.refuse()
+        await self._until_answered(_LAST_WORDS)
+
+    async def _until_answered(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while (self.queue.inside or self._open) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
     async def close(self) -> None:
-        """Close the queue, then the policy."""
-        await self.queue.close()
-        self._policy.close()
+        """Close the queue, then the policy, unless it is in the middle of a question."""
+        if await self.queue.close(_LAST_WORDS):
+            self._policy.close()
 
     def client_of(self, address: str | None, name: str | None) -> str:
         """Name a client by its address and name; a request without a name is its own client.

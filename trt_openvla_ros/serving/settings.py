@@ -50,8 +50,8 @@ class ServerSettings(ModelSettings):
         10.0, 'Longest time to receive the body of a request [s].', low=0.1, high=3600.0
     )
     shutdown_timeout: int = setting(
-        30,
-        'Longest time for open requests when the server stops [s].',
+        1,
+        'Longest time to answer open requests when the server stops [s]; the others get 503.',
         low=0,
         high=3600,
     )

@@ -21,6 +21,7 @@ from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.engines.torch.vision import Tower
 from trt_openvla_ros.errors import PolicyError
 from trt_openvla_ros.policy.prompt import normalise_instruction, PROMPT_STYLES
+from trt_openvla_ros.process import uninterrupted
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import goals_for, phrase
 from trt_openvla_ros.sim.world import World
@@ -130,13 +131,20 @@ def side_by_side(argv: list[str]) -> int:
     To models this small, a core of their own is worth more than all of them by turns.
     """
     share = max(1, (os.cpu_count() or 1) // len(RECIPES))
+    code = f'from trt_openvla_ros.process import run; run({__name__!r})'
     children = []
-    for place, name in enumerate(RECIPES):
-        words = ['-c', f'from {__name__} import main; main()', *argv, '--only', name]
-        own = {'OMP_NUM_THREADS': str(share), 'TQDM_POSITION': str(place)}
-        children.append(subprocess.Popen([sys.executable, *words], env={**os.environ, **own}))
-    codes = [child.wait() for child in children]
-    return int(any(codes))
+    try:
+        for place, name in enumerate(RECIPES):
+            words = [sys.executable, '-c', code, *argv, '--only', name]
+            own = {'OMP_NUM_THREADS': str(share), 'TQDM_POSITION': str(place)}
+            with uninterrupted():
+                children.append(subprocess.Popen(words, env={**os.environ, **own}))
+        codes = [child.wait() for child in children]
+        return int(any(codes))
+    except KeyboardInterrupt:
+        for child in children:
+            child.terminate()
+        raise
 
 
 def _device() -> torch.device:
@@ -176,4 +184,5 @@ def main(argv: list[str] | None = None) -> None:
     except PolicyError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(f'interrupted; the same command goes on from {args.work}')
+        print(f'interrupted; the same command goes on from {args.work}', file=sys.stderr)
+        raise

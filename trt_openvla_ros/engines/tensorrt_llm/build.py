@@ -189,9 +189,13 @@ def run_build(executable: str, arguments: Sequence[str], directory: Path) -> Non
         cwd=directory,
         env=clean_environment(),
     ) as process:
-        for line in process.stdout or ():
-            _log.info('trtllm-build: %s', line.rstrip())
-            tail = [*tail[1 - _TAIL :], line.rstrip()]
+        try:
+            for line in process.stdout or ():
+                _log.info('trtllm-build: %s', line.rstrip())
+                tail = [*tail[1 - _TAIL :], line.rstrip()]
+        except KeyboardInterrupt:
+            process.kill()  # else it would go on by itself, for minutes
+            raise
     if process.returncode:
         end = '\n  '.join(tail) or 'it printed nothing'
         raise EngineError(
