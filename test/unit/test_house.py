@@ -19,8 +19,10 @@ ROWS = [
     {'safety'},
     {'engines'},
     {'checkpoints'},
-    {'pictures', 'client', 'codec', 'contracts', 'settings'},
-    {'text_files', 'errors', 'version', 'process'},
+    {
+        *('pictures', 'client', 'codec', 'contracts', 'settings'),
+        *('text_files', 'errors', 'version', 'process'),
+    },
 ]
 ROS = {
     'builtin_interfaces',
