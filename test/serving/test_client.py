@@ -133,8 +133,9 @@ def http_of(body: bytes, *headers: bytes) -> bytes:
     return b'\r\n'.join((b'HTTP/1.1 200 OK', length, *headers, b'', body))
 
 
-def test_an_answer_that_drips_does_not_outlast_the_timeout():
-    port = answer_with(http_of(b'{' + b' ' * 500), drip=0.05)
+@pytest.mark.parametrize('headers', [(), (b'X-A: ' + b'a' * 500,)], ids=['body', 'head'])
+def test_an_answer_that_drips_does_not_outlast_the_timeout(headers):
+    port = answer_with(http_of(b'{' + b' ' * 500, *headers), drip=0.05)
     begun = time.monotonic()
     with pytest.raises(EngineError, match=r'no answer within 0\.5 s'):
         Client(f'http://127.0.0.1:{port}', timeout=0.5).metadata()

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 import threading
 
-from client_load import many_requests
+from client_load import many_requests, mixed_load
 import numpy as np
 
 from trt_openvla_ros.client import Client
@@ -32,3 +32,12 @@ def test_memory_stays_flat(server):
     assert result['answered'] == 400
     # What grows with requests would grow by MB; an image is 150 kB.
     assert result['growth_mib'] < 20, result
+
+
+def test_good_bad_and_leaving_clients_all_at_once(server, capsys):
+    result = mixed_load(server.url, clients=64, each=4)
+    with capsys.disabled():
+        print(f'\nmixed load of 64 clients: {result}')
+    assert (result['lost'], result['crossed'], result['broken']) == (0, 0, 0), result
+    assert result['refused'] + result['left'] + result['answered'] + result['busy'] == 256
+    assert result['answered'] > 64, result

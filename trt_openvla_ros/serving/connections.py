@@ -30,13 +30,16 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Take a place. The connection that has asked nothing for longest gives way."""
         super().connection_made(transport)
+        self.access_log = False  # its lines have queries, whatever handlers somebody added
         self._since = self.loop.time()
         self._timer = self.loop.call_later(_HEADER_TIME, self._late)
-        mine = [one for one in self.connections if _address(one) == _address(self)]
+        # An aborted connection is still listed until the event loop comes to it.
+        there = [one for one in self.connections if not one.transport.is_closing()]
+        mine = [one for one in there if _address(one) == _address(self)]
         if len(mine) > _PER_ADDRESS:
             _make_room(mine, self)
-        elif len(self.connections) > _MOST:
-            _make_room([*self.connections], self)
+        elif len(there) > _MOST:
+            _make_room(there, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
@@ -65,15 +68,14 @@ class Connection(H11Protocol):
             self.transport.abort()
 
 
-def _make_room(connections: list[object], newest: Connection) -> None:
+def _make_room(connections: list[asyncio.Protocol], newest: Connection) -> None:
     idle = [one for one in connections if isinstance(one, Connection) and one.idle]
     others = [one for one in idle if one is not newest]
     (min(others, key=lambda one: one._since) if others else newest).transport.abort()
 
 
-def _address(connection: object) -> str | None:
-    client = getattr(connection, 'client', None)
-    return client[0] if client else None
+def _address(connection: asyncio.Protocol) -> str | None:
+    return connection.client[0] if connection.client else None
 
 
 class WithoutQueries(logging.Filter):
