@@ -25,7 +25,7 @@ ROOMS = {
     'evaluation': 'evaluate',
     'sim': 'evaluate',
 }
-COME_WITH = {'apsw': 'rosbags', 'starlette': 'fastapi', 'triton': 'torch'}
+COME_WITH = {'apsw': 'rosbags', 'h11': 'uvicorn', 'starlette': 'fastapi', 'triton': 'torch'}
 NOT_NEEDED = {'ray'}  # the code says how to get it
 MANIFEST = ElementTree.parse(ROOT / 'package.xml')
 ROS = {found.text for kind in ('depend', 'exec_depend') for found in MANIFEST.findall(kind)}
