@@ -85,7 +85,11 @@ def quantise(
         if name != 'bf16':
             config = copy.deepcopy(getattr(mtq, _CONFIGS[name]))
             if name == 'fp8':
-                config['quant_cfg'].update(mtq.FP8_KV_CFG['quant_cfg'])
+                cache = mtq.FP8_KV_CFG['quant_cfg']
+                if isinstance(cache, dict):  # up to modelopt 0.43
+                    config['quant_cfg'].update(cache)
+                else:
+                    config['quant_cfg'].extend(cache)
             mtq.quantize(
                 model, config, lambda model: [model(inputs_embeds=e[None]) for e in embeddings]
             )

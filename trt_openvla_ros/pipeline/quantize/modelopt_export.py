@@ -1,10 +1,9 @@
-"""Quantisation and export of a Llama for TensorRT-LLM; only this file uses nvidia-modelopt."""
+"""Quantisation and export of a Llama for TensorRT-LLM; only this file imports nvidia-modelopt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import contextlib
-import copy
 import io
 import logging
 from pathlib import Path
@@ -16,15 +15,15 @@ from tqdm import tqdm
 
 from trt_openvla_ros.checkpoints.trtllm import WEIGHTS
 from trt_openvla_ros.errors import EngineError
+from trt_openvla_ros.pipeline.quantize.modelopt_releases import (
+    make_recipe,
+    TESTED,
+    without_tensorrt_llm,
+)
 
 _log = logging.getLogger(__name__)
 
 _LOUD = ('transformers', 'torch.distributed', 'torch.utils.cpp_extension')
-_RECIPES = {
-    'fp8': 'FP8_DEFAULT_CFG',
-    'int4_awq': 'INT4_AWQ_CFG',
-    'int8_sq': 'INT8_SMOOTHQUANT_CFG',
-}
 
 
 def load_backbone(path: Path, device: torch.device) -> nn.Module:
@@ -58,22 +57,18 @@ def export(
         dtype: Precision of the weights that are not quantised.
 
     Raises:
-        EngineError: modelopt is missing, or it did not export the weights.
+        EngineError: modelopt is missing, is of an unknown release, or exported no weights.
     """
-    with _quiet():
+    with without_tensorrt_llm(), _quiet():
         try:
-            import modelopt.torch.export as mte
+            from modelopt.torch.export import export_tensorrt_llm_checkpoint
             import modelopt.torch.quantization as mtq
         except ImportError as error:
             raise EngineError(
-                f'quantising needs nvidia-modelopt ({error}); pip install "nvidia-modelopt[hf]", '
-                'or set quantize.qformat to bf16'
+                f'quantising needs nvidia-modelopt ({error}); {TESTED}, or set '
+                'quantize.qformat to bf16'
             ) from error
-        recipe = copy.deepcopy(getattr(mtq, _RECIPES[qformat]))
-        if fp8_cache:
-            recipe['quant_cfg'].update(copy.deepcopy(mtq.FP8_KV_CFG['quant_cfg']))
-        if qformat == 'int4_awq':
-            recipe['quant_cfg']['*weight_quantizer']['block_sizes'][-1] = awq_block_size
+        recipe = make_recipe(mtq, qformat, fp8_cache=fp8_cache, awq_block_size=awq_block_size)
         passes = tqdm(desc=f'calibrating {qformat}', unit='pass')
 
         def forward_loop(quantised: nn.Module) -> None:
@@ -87,7 +82,7 @@ def export(
         with torch.no_grad(), passes:
             mtq.quantize(model, recipe, forward_loop)
         with torch.inference_mode():
-            mte.export_tensorrt_llm_checkpoint(
+            export_tensorrt_llm_checkpoint(
                 model,
                 'llama',
                 getattr(torch, dtype),
