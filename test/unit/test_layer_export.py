@@ -67,6 +67,8 @@ def test_rows_that_modelopt_pads_are_padded_once(tmp_path):
     quantise(model, tmp_path / 'ours', 'int4_awq', 'bfloat16')
     found, config = stored(tmp_path / 'ours')
     assert config['vocab_size'] == len(found['lm_head.weight']) == 320
+    embedding = torch.nn.functional.pad(model.get_input_embeddings().weight, (0, 0, 0, 20))
+    assert torch.equal(found['transformer.vocab_embedding.weight'], embedding)
     assert model.config.vocab_size == 300
 
 

@@ -13,7 +13,7 @@ from modelopt.torch.export import torch_to_tensorrt_llm_checkpoint
 import torch
 from torch import nn
 
-from trt_openvla_ros.checkpoints.llama import layer_prefix
+from trt_openvla_ros.checkpoints.llama import EMBEDDING, layer_prefix
 from trt_openvla_ros.checkpoints.tensor_files import Piece
 from trt_openvla_ros.errors import EngineError
 
@@ -27,6 +27,7 @@ _DTYPES = {
     torch.uint8: 'U8',
 }
 _BLOCK = 1 << 24  # elements that are copied at a time
+_EMBEDDING = f'{EMBEDDING.trtllm}.weight'
 
 
 class LayerExport:
@@ -58,6 +59,7 @@ class LayerExport:
         first = layer_prefix(0).trtllm
         once = [name for name in names if not name.startswith(first)]
         self.pieces = {name: self._piece(name, 0) for name in once}
+        self.pieces[_EMBEDDING] = self._embedding()
         for index in range(len(self._layers)):
             for name in names:
                 if name.startswith(first):
@@ -82,17 +84,30 @@ class LayerExport:
                     f'and not {dtype} {tuple(shape)}; calibrate on other frames'
                 )
             for part in tensor.reshape(-1).split(_BLOCK):
-                yield part.view(torch.uint8).numpy().tobytes()
+                yield _bytes(part)
 
         return Piece(_DTYPES[dtype], tuple(shape), read)
+
+    def _embedding(self) -> Piece:
+        """Give what modelopt makes of the embedding, without its copy of it."""
+        weight = self._model.get_input_embeddings().weight
+        rows, width = self.config['vocab_size'], weight.shape[1]
+
+        def read() -> Iterator[bytes]:
+            for part in weight.reshape(-1).split(_BLOCK):
+                yield _bytes(part.to(self._dtype))
+            yield bytes((rows - len(weight)) * width * self._dtype.itemsize)
+
+        return Piece(_DTYPES[self._dtype], (rows, width), read)
 
     def _load(self, index: int) -> None:
         if index == self._index:
             return
         self._index, self._tensors = -1, {}  # frees the layer before
-        config = self._model.config
-        rows = config.vocab_size
-        self._model.model.layers = nn.ModuleList([self._layers[index]])
+        inner, config = self._model.model, self._model.config
+        embedding, rows = inner.embed_tokens, config.vocab_size
+        inner.layers = nn.ModuleList([self._layers[index]])
+        inner.embed_tokens = nn.Embedding(1, 1)
         try:
             exported, self._tensors, _ = next(
                 torch_to_tensorrt_llm_checkpoint(
@@ -104,10 +119,14 @@ class LayerExport:
                 )
             )
         finally:
-            self._model.model.layers = self._layers
+            inner.layers, inner.embed_tokens = self._layers, embedding
             config.vocab_size = rows  # modelopt rounds it up for some formats
         self._index = index
         if not index:
             excluded = exported['quantization'].get('exclude_modules') or ()
             self.config = exported
             self.config['quantization']['exclude_modules'] = sorted(set(excluded))
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return values.cpu().view(torch.uint8).numpy().tobytes()
