@@ -10,7 +10,7 @@ test_load uses as many layers as fit into the memory it is given.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import json
 import math
 from pathlib import Path
@@ -36,12 +36,13 @@ PARTS = {
     'onnx': ('save_backbone.test_load:=false',),
     'test_load': ('save_backbone.onnx:=false',),
 }
+_FACTS = ('onnx', 'test_load', 'frames', 'device', 'gpu_peak_bytes')
 _BLOCK = 1 << 22  # random values, repeated as often as a tensor needs
 
 
-def write_checkpoint(directory: Path, layers: int, shards: int) -> int:
-    """Write the checkpoint; give the bytes of its largest file."""
-    shapes = write_configuration(directory, BACKBONE, {}, {'num_hidden_layers': layers})
+def write_checkpoint(directory: Path, layers: int, shards: int, **tower: int) -> int:
+    """Write the checkpoint, with towers of full size or these; give the bytes of its largest file."""
+    shapes = write_configuration(directory, BACKBONE, tower, {'num_hidden_layers': layers})
     values = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(0))
     pieces = {name: _piece(name, shape, values) for name, shape in shapes.items()}
     return _write(directory, pieces, shards)
@@ -74,19 +75,20 @@ def _write(directory: Path, pieces: dict[str, Piece], shards: int) -> int:
     return max(file.stat().st_size for file in directory.glob('*.safetensors'))
 
 
-def peak(checkpoint: Path, artifact: Path, settings: tuple[str, ...]) -> dict[str, Any]:
-    """Run save_backbone in a process of its own.
+def peak(stage: str, checkpoint: Path, artifact: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Run a stage in a process of its own.
 
     Returns:
         peak_bytes: Largest memory of the process, with the files that it maps.
         peak_bytes_allocated: Largest memory that it allocated itself, sampled every 20 ms.
         seconds: Time of the run.
-        onnx, test_load: Facts of the stage's checks, if they ran.
+        onnx, test_load: Facts of the checks of save_backbone, if they ran.
+        frames, device, gpu_peak_bytes: Facts of quantize, if it calibrated.
     """
     words = ['-p', f'checkpoint:={checkpoint}', '-p', f'artifact:={artifact}']
     for setting in settings:
         words += ['-p', setting]
-    command = [sys.executable, '-m', 'trt_openvla_ros.pipeline', 'save_backbone', *words]
+    command = [sys.executable, '-m', 'trt_openvla_ros.pipeline', stage, *words]
     began, found = time.monotonic(), {'VmHWM': 0, 'RssAnon': 0}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
@@ -99,12 +101,12 @@ def peak(checkpoint: Path, artifact: Path, settings: tuple[str, ...]) -> dict[st
         printed = process.stdout.read()
     if process.returncode:
         sys.exit(f'{" ".join(command)} ended with code {process.returncode}')
-    facts = json.loads(printed)['save_backbone']
+    facts = json.loads(printed)[stage]
     return {
         'peak_bytes': found['VmHWM'],
         'peak_bytes_allocated': found['RssAnon'],
         'seconds': round(time.monotonic() - began, 1),
-        **{name: facts[name] for name in ('onnx', 'test_load') if name in facts},
+        **{name: facts[name] for name in _FACTS if name in facts},
     }
 
 
@@ -132,7 +134,7 @@ def main() -> int:
         }
         for name in args.parts:
             artifact = Path(directory) / 'artifact'
-            result['parts'][name] = peak(checkpoint, artifact, PARTS[name])
+            result['parts'][name] = peak('save_backbone', checkpoint, artifact, PARTS[name])
             shutil.rmtree(artifact)
             print(f'{name:10}{result["parts"][name]["peak_bytes"] / 1e9:6.2f} GB', flush=True)
             if args.json:

@@ -6,10 +6,13 @@ from importlib import metadata
 from pathlib import Path
 import shutil
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from trt_openvla_ros.errors import ArtifactError, EngineError
 from trt_openvla_ros.version import package_version
+
+if TYPE_CHECKING:
+    import torch
 
 _LIBRARIES = (
     'torch',
@@ -86,6 +89,29 @@ def check_memory(needed: int, way_out: str) -> None:
     if available is not None and available < needed:
         raise EngineError(
             f'{size(available)} of memory are available and {size(needed)} are needed; {way_out}'
+        )
+
+
+def check_gpu_memory(device: torch.device, needed: int, way_out: str) -> None:
+    """Refuse to start work that a GPU has too little free memory for; pass the CPU.
+
+    Args:
+        device: Where the work is done.
+        needed: Bytes that the work takes there.
+        way_out: Advice for the message: how to need less memory.
+
+    Raises:
+        EngineError: The GPU has less free memory.
+    """
+    if device.type != 'cuda':
+        return
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    if free < needed:
+        raise EngineError(
+            f'{device} has {size(free)} of {size(total)} free and {size(needed)} are needed; end '
+            f'other programs on it, or {way_out}'
         )
 
 

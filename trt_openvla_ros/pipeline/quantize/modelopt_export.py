@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trt_openvla_ros.checkpoints.trtllm import WEIGHTS
+from trt_openvla_ros.checkpoints.json_files import write_json
+from trt_openvla_ros.checkpoints.tensor_files import progress, write_tensors
+from trt_openvla_ros.checkpoints.trtllm import CONFIG, WEIGHTS
 from trt_openvla_ros.errors import EngineError
 from trt_openvla_ros.pipeline.quantize.modelopt_releases import (
     make_recipe,
@@ -57,12 +59,13 @@ def export(
         dtype: Precision of the weights that are not quantised.
 
     Raises:
-        EngineError: modelopt is missing, is of an unknown release, or exported no weights.
+        EngineError: modelopt is missing, is of an unknown release, or made layers that differ.
     """
     with without_tensorrt_llm(), _quiet():
         try:
-            from modelopt.torch.export import export_tensorrt_llm_checkpoint
             import modelopt.torch.quantization as mtq
+
+            from trt_openvla_ros.pipeline.quantize.layer_export import LayerExport
         except ImportError as error:
             raise EngineError(
                 f'quantising needs nvidia-modelopt ({error}); {TESTED}, or set '
@@ -82,16 +85,10 @@ def export(
         with torch.no_grad(), passes:
             mtq.quantize(model, recipe, forward_loop)
         with torch.inference_mode():
-            export_tensorrt_llm_checkpoint(
-                model,
-                'llama',
-                getattr(torch, dtype),
-                export_dir=directory,
-                inference_tensor_parallel=1,
-                inference_pipeline_parallel=1,
-            )
-    if not (directory / WEIGHTS).is_file():
-        raise EngineError(f'modelopt exported no {WEIGHTS}; its release may be unsupported')
+            exported = LayerExport(model, getattr(torch, dtype))
+            with progress(exported.pieces, 'export') as bar:
+                write_tensors(directory / WEIGHTS, exported.pieces, bar)
+    write_json(directory / CONFIG, exported.config)
 
 
 @contextlib.contextmanager

@@ -23,12 +23,15 @@ from trt_openvla_ros.checkpoints.tensor_files import list_shards, stored_tensors
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pipeline.artifact import Artifact
 from trt_openvla_ros.pipeline.frames import collect_frames, FrameSettings, recorded, source_key
-from trt_openvla_ros.pipeline.machine import check_memory
+from trt_openvla_ros.pipeline.machine import check_gpu_memory, check_memory
 from trt_openvla_ros.pipeline.settings import Common
 from trt_openvla_ros.settings import setting
 from trt_openvla_ros.version import package_version
 
-_SPARE = 2_000_000_000  # bytes beside the weights
+# Most memory of the stage, in sizes of the language model, and bytes beside it: for libraries,
+# activations, and the layer that is being quantised or exported.
+_FACTOR, _SPARE = 1.1, 2_000_000_000
+_WAY_OUT = 'set quantize.qformat to bf16, which needs little'
 # Scenes that neither training nor verification nor evaluation uses.
 _FIRST_SEED = 2_000_000
 
@@ -100,12 +103,8 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         place.mkdir()
         if settings.qformat == 'bf16':
             return _write_plain(place, checkpoint, settings)
-        # The model and, beside it, the part of it that is being exported.
-        check_memory(
-            int(2.2 * language_bytes) + _SPARE,
-            'use a machine with more, or set quantize.qformat to bf16, which needs little',
-        )
-        return _write_quantised(place, checkpoint, settings, common)
+        needed = int(_FACTOR * language_bytes) + _SPARE
+        return _write_quantised(place, checkpoint, settings, common, needed)
 
     return artifact.make(
         'quantize', settings=used, inputs=inputs, work=work, disk=int(1.05 * language_bytes)
@@ -148,9 +147,11 @@ def _write_plain(directory: Path, checkpoint: Checkpoint, settings: Settings) ->
 
 
 def _write_quantised(
-    directory: Path, checkpoint: Checkpoint, settings: Settings, common: Common
+    directory: Path, checkpoint: Checkpoint, settings: Settings, common: Common, needed: int
 ) -> dict[str, Any]:
-    """Calibrate, quantise and export with modelopt."""
+    """Calibrate, quantise and export with modelopt, which takes so many bytes at most."""
+    import torch
+
     from trt_openvla_ros.engines.placement import resolve_placement
     from trt_openvla_ros.pipeline.quantize.calibration import (
         calibration_inputs,
@@ -159,13 +160,15 @@ def _write_quantised(
     )
     from trt_openvla_ros.pipeline.quantize.modelopt_export import export, load_backbone
 
+    check_memory(needed, f'use a machine with more, or {_WAY_OUT}')
+    device, dtype = resolve_placement(common.device, None)
+    check_gpu_memory(device, needed, f'set device to cpu, or {_WAY_OUT}')
     if not (settings.folder or settings.bag):
         _log.warning(
             'calibrating on the simulated table, which suits models trained on it; for a robot, '
             'set quantize.folder or quantize.bag to its images with instructions'
         )
     frames = collect_frames(settings, 'quantize', _FIRST_SEED)
-    device, dtype = resolve_placement(common.device, None)
     spec = read_spec(checkpoint, common.prompt_style)
     images = encode_images(spec, frames, device, dtype)
     model = load_backbone(checkpoint.path / LLM_BACKBONE, device)
@@ -181,11 +184,15 @@ def _write_quantised(
     )
     exported = read_object(directory / trtllm.CONFIG, '', 'quantise again')
     quantization, producer = exported['quantization'], exported['producer']
+    peak = {}
+    if device.type == 'cuda':
+        peak['gpu_peak_bytes'] = torch.cuda.max_memory_allocated(device)
     return {
         'calibrated_on': settings.source,
         'frames': len(frames),
         'positions': sum(entry.shape[1] for entry in inputs),
         'device': str(device),
+        **peak,
         **_finish(directory, checkpoint, settings, quantization, producer),
     }
 
