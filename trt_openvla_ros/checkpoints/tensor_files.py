@@ -162,7 +162,8 @@ def list_shards(directory: Path) -> list[Path]:
         return [single]
     way_out = 'download the checkpoint again'
     listed = checked(_Index, read_object(index, '', way_out), index, way_out).weight_map
-    if single.is_file():
+    names = sorted(set(listed.values()))
+    if single.is_file() and WEIGHTS not in names:
         absent = [name for name in listed.keys() - stored_tensors(single) if not is_buffer(name)]
         if absent:
             raise ConfigError(
@@ -172,7 +173,6 @@ def list_shards(directory: Path) -> list[Path]:
             )
         _log.warning('%s is read, and %s beside it is not; delete the latter', single, INDEX)
         return [single]
-    names = sorted(set(listed.values()))
     for name in names:
         if Path(name).name != name or not name.endswith('.safetensors'):
             raise ConfigError(
