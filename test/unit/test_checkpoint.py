@@ -11,6 +11,7 @@ from trt_openvla_ros.checkpoints.foreign import _HUB_FILES
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.checkpoints.vision import VISION_BACKBONES
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.pipeline.command import run
 from trt_openvla_ros.policy import Policy
 
 
@@ -80,6 +81,57 @@ def test_transformers_5_spelling_of_rope_is_read(copy, golden_dir):
     text = json.loads((golden_dir / 'fused' / 'config.json').read_text())['text_config']
     text['rope_parameters'] = {'rope_type': 'default', 'rope_theta': 500.0}
     assert Checkpoint.open(copy(text_config=text)).llm.rope_theta == 500.0
+
+
+def save_as_transformers_5(path, change=lambda nested: None, keep=False):
+    """Nest the preprocessor in processor_config.json."""
+    flat = path / 'preprocessor_config.json'
+    nested = json.loads(flat.read_text())
+    change(nested)
+    content = {'image_processor': nested, 'processor_class': 'PrismaticProcessor'}
+    (path / 'processor_config.json').write_text(json.dumps(content))
+    if not keep:
+        flat.unlink()
+    return path
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_processor_that_transformers_5_saved_is_read(copy, fused, tmp_path, keep):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    path = save_as_transformers_5(copy(), keep=keep)
+    wanted = fused.predict(image, 'go').action
+    policy = Policy.from_checkpoint(path, 'toy_arm', device='cpu')
+    np.testing.assert_array_equal(policy.predict(image, 'go').action, wanted)
+    words = ['--checkpoint', str(path), '--artifact', str(tmp_path / 'artifact')]
+    run('save_backbone', [*words, '--onnx', 'false', '--test-load', 'false', '--device', 'cpu'])
+    policy = Policy.from_checkpoint(tmp_path / 'artifact', 'toy_arm', device='cpu')
+    np.testing.assert_array_equal(policy.predict(image, 'go').action, wanted)
+
+
+def test_two_processors_that_differ_are_both_named(copy):
+    def change(nested):
+        nested['means'] = [[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]]
+
+    path = save_as_transformers_5(copy(), change, keep=True)
+    with pytest.raises(ConfigError, match=r'preprocessor_config.* and .*processor_config.*means'):
+        Checkpoint.open(path)
+
+
+def test_processor_config_of_transformers_4_changes_nothing(copy):
+    path = copy()
+    (path / 'processor_config.json').write_text('{"processor_class": "PrismaticProcessor"}')
+    wanted = json.loads((path / 'preprocessor_config.json').read_text())
+    assert Checkpoint.open(path).preprocessor == wanted
+
+
+@pytest.mark.parametrize('nested', [[], 'x', 7])
+def test_a_nested_processor_that_is_none_is_refused(copy, nested):
+    path = copy()
+    (path / 'processor_config.json').write_text(json.dumps({'image_processor': nested}))
+    with pytest.raises(
+        ConfigError, match=r'processor_config\.json: image_processor is .* an object is needed'
+    ):
+        Checkpoint.open(path)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,20 @@ def test_pictures_are_decoded_in_one_place():
     assert having == {'pictures/files.py'}
 
 
+def test_nothing_unpickles():
+    found = []
+    for path in MODULES:
+        names = {name.split('.')[0] for name in imports_of(path)}
+        found += [f'{path}: {name}' for name in names & {'pickle', 'dill', 'joblib', 'shelve'}]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == 'torch.load':
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                found += [f'{path}: torch.load'] * (given.get('weights_only') != 'True')
+            if isinstance(node, ast.keyword) and node.arg in ('allow_pickle', 'trust_remote_code'):
+                found += [f'{path}: {node.arg}'] * (ast.unparse(node.value) != 'False')
+    assert found == []
+
+
 def test_policy_needs_no_ros_and_no_backend_before_one_is_asked_for():
     code = (
         'import sys; import trt_openvla_ros.policy; '

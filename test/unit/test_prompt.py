@@ -1,10 +1,12 @@
 from contextlib import suppress
+import json
 from pathlib import Path
 import shutil
 import time
 
 import pytest
 
+from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.policy.prompt import (
@@ -16,6 +18,7 @@ from trt_openvla_ros.policy.prompt import (
     Prompter,
     refuse_special,
 )
+from trt_openvla_ros.policy.spec import ModelSpec
 
 # Of the released tokenizer of openvla-7b; only with --tokenizer-dir, because it is not free.
 _V01 = (
@@ -88,6 +91,7 @@ def test_prompts_of_every_style(single):
     )
     expected = {
         'openvla': f'In: {question}\nOut:',
+        'openvla_reasoning': f'In: {question}\nOut: TASK:',
         'vicuna': f'{system} USER: {question} ASSISTANT: TASK:',
         'vicuna_v01': f'{system} USER: {question} ASSISTANT:',
     }
@@ -97,7 +101,7 @@ def test_prompts_of_every_style(single):
         assert prompt == expected[name]
         # Models that reason write the empty piece themselves, behind their text.
         assert (ids[-1] == tokenizer.empty_piece_id) == (not style.reasons)
-        assert style.reasons == (name == 'vicuna')
+        assert style.reasons == (name in ('vicuna', 'openvla_reasoning'))
 
 
 TEMPLATES = {name: style.template for name, style in PROMPT_STYLES.items()}
@@ -202,10 +206,35 @@ def test_braces_in_an_instruction_are_text(fused):
         ('vicuna-v15-7b', ('bridge_orig',), 'vicuna'),
         ('vicuna-v15-7b', ('bridge_orig', 'fractal20220817_data'), 'vicuna_v01'),
         ('vicuna-v15-7b', ('bridge_reasoning', 'fractal20220817_data'), 'vicuna'),
+        ('vicuna-v15-7b', ('bridge_reasoning',), 'vicuna'),
+        # ecot-openvla-7b-oxe, with the backbone and the mix of openvla-7b
+        ('llama2-7b-pure', ('fractal20220817_data', 'bridge_reasoning'), 'openvla_reasoning'),
+        ('llama2-7b-pure', ('my_robot_reasoning',), 'openvla_reasoning'),
+        ('llama2-7b-pure', ('bridge_orig', 'fractal20220817_data'), 'openvla'),
     ],
 )
-def test_style_follows_from_the_checkpoint(backbone, keys, style):
-    assert prompt_style_of(backbone, keys) == style
+def test_style_follows_from_backbone_and_statistics_and_says_why(backbone, keys, style):
+    found, rule = prompt_style_of(backbone, keys)
+    assert found == style
+    assert backbone in rule
+    told = {'vicuna_v01': 'fractal20220817_data mean openvla-v01-7b', 'openvla': 'no statistics'}
+    assert told.get(style, 'statistics of') in rule
+
+
+def test_the_rule_that_chose_the_style_is_logged(golden_dir, tmp_path, caplog):
+    caplog.set_level('INFO')
+    path = tmp_path / 'oxe'
+    shutil.copytree(golden_dir / 'fused', path, copy_function=shutil.copyfile)
+    config = json.loads((path / 'config.json').read_text())
+    config['norm_stats'] = {'bridge_reasoning': next(iter(config['norm_stats'].values()))}
+    (path / 'config.json').write_text(json.dumps(config))
+    spec = ModelSpec.read(Checkpoint.open(path))
+    assert spec.prompter.style.reasons
+    assert spec.prompter('go')[0].endswith('\nOut: TASK:')
+    assert 'prompt style openvla_reasoning: llm_backbone_id is llama2-7b-pure, and' in caplog.text
+    assert 'bridge_reasoning mean that the model reasons' in spec.style_rule
+    given = ModelSpec.read(Checkpoint.open(path), prompt_style='openvla')
+    assert given.style_rule == 'the parameter prompt_style'
 
 
 def test_unknown_backbone_names_the_way_out():

@@ -1,5 +1,7 @@
 """Every backbone's towers against whole timm models with the same weights."""
 
+import json
+
 import numpy as np
 import pytest
 from random_checkpoint import TINY_TOWER, write_random_checkpoint
@@ -48,6 +50,109 @@ def test_weights_of_another_shape_are_named(tmp_path):
     (path / 'config.json').write_text(wide)
     with pytest.raises(ConfigError, match='3 blocks of width 32 are stored as vision'):
         TorchVision(Checkpoint.open(path), torch.device('cpu'), torch.float32)
+
+
+def edited(tmp_path, **changes):
+    path = write_random_checkpoint(tmp_path / 'edited')
+    config = json.loads((path / 'config.json').read_text())
+    (path / 'config.json').write_text(json.dumps({**config, **changes}))
+    return path
+
+
+DINO, SIGLIP = 'vit_large_patch14_reg4_dinov2.lvd142m', 'vit_so400m_patch14_siglip_224'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'hub:evil/model',
+        'hf-hub:evil/model',
+        'hf_hub:evil/model',
+        'local-dir:/tmp/evil',
+        'https://evil.example/model',
+        'file:///tmp/evil',
+        '/tmp/evil',
+        '../evil',
+        './evil',
+        'evil/model',
+        'resnet50',
+        'vit_base_patch16_224',
+        f'timm/{DINO}',
+        f'{DINO}/../evil',
+        f'{DINO}:evil',
+        f'{DINO}\n',
+        f'hf-hub:timm/{DINO}',
+        '',
+        'x' * 10_000,
+    ],
+)
+def test_names_that_could_be_addresses_never_reach_timm(tmp_path, monkeypatch, name):
+    path = edited(tmp_path, timm_model_ids=[name, SIGLIP])
+    monkeypatch.setattr('timm.create_model', lambda *_, **__: pytest.fail('reached timm'))
+    with pytest.raises(
+        ConfigError, match=r'config\.json: timm_model_ids is .* is none of'
+    ) as error:
+        TorchVision(Checkpoint.open(path), torch.device('cpu'), torch.float32)
+    assert len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize(
+    'argument',
+    [
+        {'checkpoint_path': '/tmp/evil.pth'},
+        {'pretrained': True},
+        {'pretrained_cfg': {'file': '/tmp/evil.pth'}},
+        {'pretrained_cfg_overlay': {'url': 'https://evil.example'}},
+        {'cache_dir': '/tmp'},
+        {'features_only': True},
+        {'scriptable': True},
+        {'weight_init': 'jax'},
+        {'block_fn': 'evil'},
+        {'norm_layer': 'evil'},
+        {'num_classes': 5},
+        {'img_size': 10},
+        {'embed_dim': '32'},
+        {'patch_size': [14, 14]},
+        {'depth': {'a': 1}},
+    ],
+)
+def test_arguments_that_are_no_shape_never_reach_timm(tmp_path, monkeypatch, argument):
+    path = edited(tmp_path, timm_model_kwargs=[TINY_TOWER, {**TINY_TOWER, **argument}])
+    monkeypatch.setattr('timm.create_model', lambda *_, **__: pytest.fail('reached timm'))
+    with pytest.raises(ConfigError, match=rf'timm_model_kwargs\.1\.{next(iter(argument))}'):
+        TorchVision(Checkpoint.open(path), torch.device('cpu'), torch.float32)
+
+
+@pytest.mark.parametrize('act', ['evil', ['gelu'], 7, 'os.system'])
+def test_unknown_activations_are_refused(tmp_path, act):
+    path = edited(tmp_path, timm_override_act_layers=[None, act])
+    with pytest.raises(ConfigError, match='timm_override_act_layers'):
+        _ = Checkpoint.open(path).towers
+
+
+def test_known_models_load_with_other_tags_and_without_arguments(tmp_path):
+    path = edited(tmp_path, timm_model_ids=[DINO.partition('.')[0], f'{SIGLIP}.webli'])
+    assert TorchVision(Checkpoint.open(path), torch.device('cpu'), torch.float32).towers
+    path = edited(tmp_path, timm_model_kwargs=[None, None])
+    assert Checkpoint.open(path).towers[0].kwargs == {}
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'timm_model_ids': [DINO, f'{SIGLIP}.of_tomorrow']},
+        {'timm_model_kwargs': [{**TINY_TOWER, 'num_heads': 5}, TINY_TOWER]},
+        {'timm_model_kwargs': [{**TINY_TOWER, 'num_heads': 0}, TINY_TOWER]},
+        {'timm_model_kwargs': [{**TINY_TOWER, 'embed_dim': -1}, TINY_TOWER]},
+        {'timm_model_kwargs': [{**TINY_TOWER, 'patch_size': 0}, TINY_TOWER]},
+        {'timm_model_kwargs': [{**TINY_TOWER, 'mlp_ratio': -1}, TINY_TOWER]},
+    ],
+)
+def test_what_timm_cannot_build_is_said(tmp_path, changes):
+    with pytest.raises(ConfigError, match=r'cannot build vit_|timm_model_kwargs\.0'):
+        TorchVision(
+            Checkpoint.open(edited(tmp_path, **changes)), torch.device('cpu'), torch.float32
+        )
 
 
 def test_pixel_values_of_another_size_are_refused(fused):

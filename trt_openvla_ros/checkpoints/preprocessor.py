@@ -90,6 +90,7 @@ class _Preprocessor(Schema):
         return self
 
 
+PIXEL_KEYS = tuple(_Preprocessor.model_fields)  # that decide the pixel values
 _PER_TOWER = ('interpolations', 'means', 'stds', 'tvf_resize_params', 'tvf_crop_params')
 _PER_TOWER += ('tvf_normalize_params',)
 

@@ -17,10 +17,18 @@ from trt_openvla_ros.checkpoints.artifact import (
     PROJECTOR,
     VISION,
 )
-from trt_openvla_ros.checkpoints.foreign import download, refuse_foreign
+from trt_openvla_ros.checkpoints.foreign import (
+    download,
+    explain,
+    find_directory,
+    list_names,
+    refuse_config,
+    refuse_foreign,
+)
 from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema
 from trt_openvla_ros.checkpoints.llama import LlamaConfig, PREFIX, read_text_config
-from trt_openvla_ros.checkpoints.shards import check_stored, QUANTISED_WAY_OUT, Shard
+from trt_openvla_ros.checkpoints.preprocessor import PIXEL_KEYS
+from trt_openvla_ros.checkpoints.shards import read_shards, Shard
 from trt_openvla_ros.checkpoints.statistics import DataSets
 from trt_openvla_ros.checkpoints.tensor_files import list_shards
 from trt_openvla_ros.checkpoints.vision import (
@@ -51,7 +59,6 @@ class _Config(Schema):
     pad_token_id: Annotated[int, Field(ge=0)] | None = None
     text_config: dict[str, Any] | None = None
     norm_stats: dict[str, Any] | None = None
-    quantization_config: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,8 @@ class Checkpoint:
             ConfigError: There is no such checkpoint, or it is not of the OpenVLA family.
             ArtifactError: The manifest of an artifact cannot be read.
         """
-        path = Path(source).expanduser()
-        refuse_foreign(path)
-        if not path.is_dir():
-            path = download(str(source))
-            refuse_foreign(path)
+        path = find_directory(source) or download(str(source))
+        refuse_foreign(list_names(path), path)
         return cls._read(path, Manifest.read(path))
 
     @classmethod
@@ -99,16 +103,7 @@ class Checkpoint:
         if artifact is not None and artifact.stages:
             artifact.check_small()
         config = _read_json(path / CONFIG)
-        if config.get('model_type') not in ('openvla', 'prismatic'):
-            raise ConfigError(
-                f'{path}/config.json has model_type {config.get("model_type")!r}; '
-                "an OpenVLA checkpoint has 'openvla'; set checkpoint to one"
-            )
-        if config.get('quantization_config'):
-            raise ConfigError(
-                f'{path}/config.json: quantization_config says that the model is quantised; '
-                f'{QUANTISED_WAY_OUT}'
-            )
+        refuse_config(config, path / CONFIG)
         return cls(path, config, _read_preprocessor(path), artifact)
 
     @cached_property
@@ -249,26 +244,37 @@ class Checkpoint:
         missing = [str(file.relative_to(self.path)) for file in files if not file.is_file()]
         if missing:
             raise ConfigError(
-                f'{self.path} lacks {", ".join(missing)}; weights are read from safetensors only '
-                '(pickled .bin and .pt files are refused, because loading them runs code); '
-                'convert such files, or download the checkpoint again'
+                f'{self.path} lacks {", ".join(missing)}{explain(list_names(self.path))}; '
+                'weights are read from safetensors only; download the checkpoint again'
             )
-        shards = [Shard.read(file, prefix) for file, prefix in files.items()]
-        check_stored(shards, self.path)
-        return shards
+        return read_shards(files, self.path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return read_object(path, 'the directory is no Hugging Face checkpoint', 'download it again')
+    return read_object(
+        path,
+        f'the directory is no Hugging Face checkpoint{explain(list_names(path.parent))}',
+        'download it again',
+    )
 
 
 def _read_preprocessor(path: Path) -> dict[str, Any]:
-    if (path / PREPROCESSOR).is_file() or not (path / PROCESSOR).is_file():
-        return _read_json(path / PREPROCESSOR)
-    nested = _read_json(path / PROCESSOR).get('image_processor')
-    if not isinstance(nested, dict):
+    """Read the image processor: nested, as transformers 5 writes it, else of a file of its own."""
+    flat, nested = path / PREPROCESSOR, path / PROCESSOR
+    newer = _read_json(nested).get('image_processor') if nested.is_file() else None
+    if newer is None:
+        return _read_json(flat)
+    if not isinstance(newer, dict):
         raise ConfigError(
-            f'{path / PROCESSOR} has no image_processor, and {PREPROCESSOR} is missing; copy the '
-            'latter from the checkpoint that this one was made from'
+            f'{nested}: image_processor is {str(newer)[:80]!r}; an object is needed, so take the '
+            'file of the original checkpoint'
         )
-    return nested
+    older = _read_json(flat) if flat.is_file() else {}
+    # Both describe one image processor. The keys that both have differ only if one of them is old.
+    for key in PIXEL_KEYS:
+        if key in newer and key in older and newer[key] != older[key]:
+            raise ConfigError(
+                f'{flat} and {nested} differ in {key}: {str(older[key])[:80]} and '
+                f'{str(newer[key])[:80]}; one of both is left of another save, so delete it'
+            )
+    return newer

@@ -18,6 +18,7 @@ from typing import Annotated, TYPE_CHECKING
 from pydantic import Field
 
 from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema, write_json
+from trt_openvla_ros.checkpoints.llama import is_buffer
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,28 +149,37 @@ class _Index(Schema):
 
 
 def list_shards(directory: Path) -> list[Path]:
-    """Name the files that hold a checkpoint's weights.
+    """Name the files that hold a checkpoint's weights: the single one, else those of the index.
+
+    transformers chooses in this order too. Saving into a directory of shards leaves the old index
+    behind.
 
     Raises:
-        ConfigError: The index cannot be read.
+        ConfigError: The index cannot be used, or the single file lacks tensors of the index.
     """
     index, single = directory / INDEX, directory / WEIGHTS
     if not index.is_file():
         return [single]
-    way_out = 'download it again'
-    read = checked(_Index, read_object(index, '', way_out), index, way_out)
-    names = set(read.weight_map.values())
-    # transformers, too, takes the single file first. Saving into a directory of shards leaves the
-    # old index behind.
+    way_out = 'download the checkpoint again'
+    listed = checked(_Index, read_object(index, '', way_out), index, way_out).weight_map
+    names = sorted(set(listed.values()))
     if single.is_file() and WEIGHTS not in names:
+        absent = [name for name in listed.keys() - stored_tensors(single) if not is_buffer(name)]
+        if absent:
+            raise ConfigError(
+                f'{single} lacks {len(absent)} of the {len(listed)} tensors that {INDEX} beside '
+                f'it lists, such as {min(absent)}; one of both is left of another save, so delete '
+                f'it, or {way_out}'
+            )
         _log.warning('%s is read, and %s beside it is not; delete the latter', single, INDEX)
         return [single]
     for name in names:
-        if Path(name).is_absolute() or '..' in Path(name).parts or '\0' in name:
+        if Path(name).name != name or not name.endswith('.safetensors'):
             raise ConfigError(
-                f'{index}: weight_map has {name!r}, which is outside of the directory; {way_out}'
+                f'{index}: weight_map has {name[:200]!r}; weights are in .safetensors files '
+                f'beside the index, so {way_out}'
             )
-    return [directory / name for name in sorted(names)]
+    return [directory / name for name in names]
 
 
 def write_shards(directory: Path, shards: Sequence[Mapping[str, Piece]], bar: tqdm) -> None:

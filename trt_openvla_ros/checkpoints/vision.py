@@ -111,7 +111,7 @@ class _Towers(Schema):
         # timm also takes addresses and paths, such as hf-hub:who/what and local-dir:/somewhere.
         for name in ids or ():
             if name.partition('.')[0] not in _ARCHITECTURES or not _TIMM_ID.fullmatch(name):
-                raise ValueError(f'{name!r} is none of {", ".join(sorted(_ARCHITECTURES))}')
+                raise ValueError(f'{name[:100]!r} is none of {", ".join(sorted(_ARCHITECTURES))}')
         return ids
 
 

@@ -73,8 +73,8 @@ class Policy:
             engine: Backend of the language model: 'torch' or 'tensorrt_llm'.
             device: Torch device name; None takes a GPU if there is one, else the CPU.
             dtype: Torch dtype name; None is bfloat16 on GPUs and float32 on CPUs.
-            prompt_style: Style of the prompt: 'openvla', 'vicuna' (Embodied-CoT) or 'vicuna_v01';
-                None lets the checkpoint decide.
+            prompt_style: Style of the prompt, a key of `policy.prompt.PROMPT_STYLES`; None lets
+                the checkpoint decide.
             max_new_tokens: Most tokens of an answer with reasoning.
             constrain: Whether ids are restricted to the action range once the action has begun.
             max_forced_tokens: Most tokens of an action that this restriction may change; if it

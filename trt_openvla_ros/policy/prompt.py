@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 MAX_INSTRUCTION = 2000
 
 _QUESTION = 'What action should the robot take to {instruction}?'
+_RT1 = 'fractal20220817_data'
 _VICUNA = (
     'A chat between a curious user and an artificial intelligence assistant. The assistant gives '
     "helpful, detailed, and polite answers to the user's questions. "
@@ -42,9 +43,11 @@ class PromptStyle:
     reasons: bool
 
 
-# Sources: deploy.py of openvla/openvla; the prompt of MichalZawalski/embodied-CoT.
+# Sources: deploy.py of openvla/openvla; the prompt of MichalZawalski/embodied-CoT, whose training
+# puts the reasoning into the answer of the language model's own prompt.
 PROMPT_STYLES = {
     'openvla': PromptStyle(f'In: {_QUESTION}\nOut:', True, False),
+    'openvla_reasoning': PromptStyle(f'In: {_QUESTION}\nOut: TASK:', False, True),
     'vicuna': PromptStyle(f'{_VICUNA} TASK:', False, True),
     'vicuna_v01': PromptStyle(_VICUNA, True, False),
 }
@@ -57,26 +60,38 @@ _PIECES = re.compile(
 )
 
 
-def prompt_style_of(llm_backbone_id: str, unnorm_keys: tuple[str, ...]) -> str:
+def prompt_style_of(llm_backbone_id: str, unnorm_keys: Iterable[str]) -> tuple[str, str]:
     """Choose a style from the checkpoint.
 
-    The configurations of openvla-7b-v01 and of the Embodied-CoT models differ only in their
-    statistics. v01 was trained on the Open X-Embodiment mix, which includes RT-1's data set. The
-    one Embodied-CoT model with that mix has 'bridge_reasoning' too. A fine-tune of v01 on other
-    data looks like Embodied-CoT, so it needs an explicit style.
+    The language model decides the form of the prompt, and the statistics decide whether the model
+    reasons. The configurations of openvla-v01-7b and ecot-openvla-7b-bridge differ only in their
+    statistics: v01 was trained on the Open X-Embodiment mix, which includes RT-1's data set. A
+    fine-tune of v01 on other data looks like Embodied-CoT, so it needs an explicit style.
+    ecot-openvla-7b-oxe has that mix and the backbone of openvla-7b; only its data set
+    bridge_reasoning tells that it reasons.
+
+    Returns:
+        The style, and the rule that chose it, for people.
 
     Raises:
         ConfigError: No style is known for the language model.
     """
-    if llm_backbone_id.startswith('vicuna'):
-        plain = 'fractal20220817_data' in unnorm_keys and 'bridge_reasoning' not in unnorm_keys
-        return 'vicuna_v01' if plain else 'vicuna'
-    if llm_backbone_id.endswith('-pure'):
-        return 'openvla'
-    raise ConfigError(
-        f'no prompt is known for llm_backbone_id {llm_backbone_id!r}; '
-        f'set prompt_style to one of {", ".join(PROMPT_STYLES)}'
-    )
+    vicuna, keys = llm_backbone_id.startswith('vicuna'), tuple(unnorm_keys)
+    if not vicuna and not llm_backbone_id.endswith('-pure'):
+        raise ConfigError(
+            f'no prompt is known for llm_backbone_id {llm_backbone_id!r}; '
+            f'set prompt_style to one of {", ".join(PROMPT_STYLES)}'
+        )
+    rule = f'llm_backbone_id is {llm_backbone_id}'
+    reasoning = next((key for key in keys if key.endswith('_reasoning')), None)
+    if reasoning:
+        style = 'vicuna' if vicuna else 'openvla_reasoning'
+        return style, f'{rule}, and statistics of {reasoning} mean that the model reasons'
+    if not vicuna:
+        return 'openvla', f'{rule}, and no statistics of *_reasoning mean that the model reasons'
+    if _RT1 in keys:
+        return 'vicuna_v01', f'{rule}, and statistics of {_RT1} mean openvla-v01-7b'
+    return 'vicuna', f'{rule}, and no statistics of {_RT1} mean openvla-v01-7b'
 
 
 def whole_prompt(text: str, template: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import logging
 
 from trt_openvla_ros.checkpoints.released import Checkpoint, PREPROCESSOR
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
@@ -20,6 +21,8 @@ from trt_openvla_ros.policy.prompt import (
 )
 from trt_openvla_ros.policy.reasoning import ACTION_TAG, ReasoningStream
 from trt_openvla_ros.safety.gate import MAX_FORCED_TOKENS
+
+_log = logging.getLogger(__name__)
 
 # The longest answer of Embodied-CoT's reference; its reasoning takes about 350 tokens.
 MAX_NEW_TOKENS = 1024
@@ -38,6 +41,7 @@ class ModelSpec:
         checkpoint: Checkpoint of the model.
         processor: Converter of images to pixel values.
         prompt_style: Key of PROMPT_STYLES.
+        style_rule: What chose it, for people.
         prompter: Converter of instructions to token ids.
         tokens: Converter of token ids to bins.
         statistics: Statistics that turn bins into units, by unnorm_key.
@@ -50,6 +54,7 @@ class ModelSpec:
     checkpoint: Checkpoint
     processor: ImageProcessor
     prompt_style: str
+    style_rule: str
     prompter: Prompter
     tokens: ActionTokens
     statistics: Mapping[str, ActionStatistics]
@@ -82,16 +87,18 @@ class ModelSpec:
         )
         _check_sizes(processor, checkpoint)
         tokenizer = Tokenizer(checkpoint.path)
-        style = prompt_style or prompt_style_of(
-            checkpoint.llm_backbone_id, tuple(checkpoint.norm_stats)
-        )
+        style, rule = prompt_style, 'the parameter prompt_style'
+        if not style:
+            style, rule = prompt_style_of(checkpoint.llm_backbone_id, checkpoint.norm_stats)
         if style not in PROMPT_STYLES:
             raise ConfigError(f'unknown prompt_style {style!r}; known: {", ".join(PROMPT_STYLES)}')
+        _log.info('prompt style %s: %s', style, rule)
         check_vocabulary(tokenizer, checkpoint)
         return cls(
             checkpoint=checkpoint,
             processor=processor,
             prompt_style=style,
+            style_rule=rule,
             prompter=Prompter(tokenizer, PROMPT_STYLES[style]),
             tokens=ActionTokens(tokenizer.vocab_size, checkpoint.action_bins),
             statistics=checkpoint.statistics,

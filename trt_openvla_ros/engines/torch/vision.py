@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Beginnings of timm's names of modules behind the block whose output we use.
 _UNUSED = ('norm.', 'fc_norm.', 'attn_pool.', 'head.', 'head_drop.')
+# What timm raises for a tag that it does not know, or for numbers that make no ViT.
+_UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Tower(nn.Module):
@@ -37,10 +39,20 @@ class Tower(nn.Module):
     """
 
     def __init__(self, config: TowerConfig) -> None:
-        """Build the ViT with random weights."""
+        """Build the ViT with random weights.
+
+        Raises:
+            ConfigError: timm cannot build it.
+        """
         super().__init__()
         self.image_size = config.image_size
-        self.vit = timm.create_model(config.timm_id, pretrained=False, **config.arguments)
+        try:
+            self.vit = timm.create_model(config.timm_id, pretrained=False, **config.arguments)
+        except _UNBUILDABLE as error:
+            raise ConfigError(
+                f'timm {timm.__version__} cannot build {config.timm_id} with {config.arguments}: '
+                f'{str(error)[:200]}; take config.json of the checkpoint that it belongs to'
+            ) from error
         self.vit.blocks = self.vit.blocks[:-1]
         self.vit.norm = nn.Identity()
         self.vit.fc_norm = nn.Identity()
@@ -48,7 +60,6 @@ class Tower(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map [B, 3, S, S] to [B, N, D]."""
-        # A tuple before timm 1.0, a list since.
         return self.vit.get_intermediate_layers(pixels, n={len(self.vit.blocks) - 1})[0]
 
 
@@ -127,7 +138,19 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], prefix: st
     Raises:
         ConfigError: Names or shapes differ.
     """
-    try:
-        module.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ConfigError(f'the weights {prefix}* do not fit config.json: {error}') from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    faults = [f'{name} is missing' for name in wanted if name not in found]
+    faults += [f'{name} has no place' for name in found if name not in wanted]
+    faults += [
+        f'{name} is of shape {found[name]} instead of {shape}'
+        for name, shape in wanted.items()
+        if found.get(name, shape) != shape
+    ]
+    if faults:
+        more = f' and {len(faults) - 3} more' if len(faults) > 3 else ''
+        raise ConfigError(
+            f'the weights {prefix}* do not fit config.json: {", ".join(faults[:3])}{more}; '
+            'take config.json and weights of one checkpoint'
+        )
+    module.load_state_dict(weights, strict=True, assign=True)

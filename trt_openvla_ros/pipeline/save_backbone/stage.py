@@ -98,7 +98,6 @@ class _Parts:
         self.vision: dict[str, Piece] = {}
         self.projector: dict[str, Piece] = {}
         self.largest_shard = 0
-        unknown = []
         for file in checkpoint.shards:
             shard = {}
             for name, piece in file.pieces.items():
@@ -108,12 +107,8 @@ class _Parts:
                     self.vision[name] = piece
                 elif name.startswith(vision.PROJECTOR):
                     self.projector[name] = piece
-                else:
-                    unknown.append(name)
             self.shards.append(shard)
             self.largest_shard = max(self.largest_shard, file.path.stat().st_size)
-        if unknown:
-            _log.warning('left out tensors that no policy reads: %s', ', '.join(unknown))
         self.dtype = check_language_tensors(checkpoint, self.language)
         self.vision_size = sum(p.size for p in (*self.vision.values(), *self.projector.values()))
         self.size = self.vision_size + sum(piece.size for piece in self.language.values())
