@@ -7,6 +7,8 @@ from pathlib import Path
 
 from trt_openvla_ros.errors import ConfigError
 
+# No file that we read as text is near this size [byte]; weights are beyond it.
+_MOST = 1 << 26
 # UTF-32's mark begins with that of UTF-16, so it comes first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, 'utf-32'),
@@ -27,14 +29,23 @@ def read_text(path: Path) -> str:
         ConfigError: The file cannot be read, or is in another encoding.
     """
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise ConfigError(f'{path} cannot be read: it is no file')
+        with path.open('rb') as file:
+            data = file.read(_MOST + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f'{path} cannot be read: {error}') from error
+    if len(data) > _MOST:
+        raise ConfigError(f'{path} cannot be read: it has more than {_MOST} bytes')
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), 'utf-8')
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise ConfigError(
             f'{path} is not in {encoding.upper()} (byte 0x{data[error.start]:02x} at position '
             f'{error.start}); save it as UTF-8'
         ) from error
+    if '\0' in text:  # UTF-16 without a mark has many
+        raise ConfigError(f'{path} is not text in UTF-8: it has a NUL; save it as UTF-8')
+    # Line ends of Windows, and of old Macs, are those of Python.
+    return text.replace('\r\n', '\n').replace('\r', '\n')

@@ -1,5 +1,6 @@
 """The manifest binds what stages wrote: whoever loads a part is told if it is another."""
 
+import json
 import os
 import shutil
 
@@ -119,3 +120,56 @@ def test_verdict_is_read_by_whoever_loads(path):
     path.mkdir()
     record(path, verify={'failures': ['x is off', 'y is off']})
     assert Manifest.read(path).failures == 'x is off; y is off'
+
+
+def stage(**changed):
+    return {'stages': {'a': {'inputs': {}, 'outputs': {}, 'facts': {}, **changed}}}
+
+
+@pytest.mark.parametrize(
+    ('changed', 'said'),
+    [
+        ({'stages': []}, 'stages is []; '),
+        ({}, 'stages is missing'),
+        ({'stages': {'a': None}}, 'stages.a is null; '),
+        ({'stages': {'verify': stage()['stages']['a']}}, 'stages.verify has no list of failures'),
+        (stage(facts=3), 'stages.a.facts is 3; '),
+        (
+            stage(facts={'failures': 'bad'}),
+            'stages.a.facts.failures is "bad"; input should be a valid list',
+        ),
+        (
+            stage(facts={'failures': [1]}),
+            'stages.a.facts.failures[0] is 1; ',
+        ),
+        (
+            stage(facts={'vision': None}),
+            'stages.a.facts.vision is null; ',
+        ),
+        (stage(inputs={'b': 1}), 'stages.a.inputs.b is 1; '),
+        (stage(outputs=['b']), "stages.a.outputs is ['b']; "),
+        ({'stages': {}, 'hashes': {'/a': [1, 2]}}, 'hashes./a is [1, 2]; '),
+        ({'stages': {}, 'hashes': {'/a': [1, [], 'x']}}, 'hashes./a[1] is []; '),
+        # What a stage wrote is removed before it runs again.
+        (
+            stage(outputs={'../b': 'x'}),
+            'a path inside the artifact is needed',
+        ),
+        (
+            stage(outputs={'/etc': 'x'}),
+            'a path inside the artifact is needed',
+        ),
+        (
+            stage(outputs={'': 'x'}),
+            'a path inside the artifact is needed',
+        ),
+    ],
+)
+def test_a_manifest_with_a_value_of_another_type_is_refused_by_its_name(path, changed, said):
+    path.mkdir()
+    (path / 'manifest.json').write_text(json.dumps({'hashes': {}, **changed}))
+    with pytest.raises(ArtifactError) as error:
+        Manifest.read(path)
+    assert str(error.value).startswith(f'{path}/manifest.json: ')
+    assert said in str(error.value)
+    assert str(error.value).endswith('run the pipeline again')

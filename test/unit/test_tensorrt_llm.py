@@ -165,7 +165,7 @@ def test_prompts_without_room_are_refused_before_they_are_asked(load, images, mo
     with pytest.raises(InputError, match=r'and the engine takes 300 .*; shorten the instruction'):
         policy.engines.language.generate([1] * 300, embeddings, decoding)
     assert policy.predict(images[0], 'pick up the cup').out_of_range == 0
-    monkeypatch.setitem(policy.engines.language._config.build, 'max_num_tokens', len(ids))
+    monkeypatch.setattr(type(policy.engines.language._config), 'limit', lambda *_: len(ids))
     with pytest.raises(InputError, match=rf'engine takes {len(ids)} and .*--max_num_tokens'):
         policy.engines.language.generate(ids, embeddings, decoding)
 

@@ -16,10 +16,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
 
 from trt_openvla_ros.checkpoints.hashes import Hashes
-from trt_openvla_ros.checkpoints.json_files import read_object
+from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 
 MANIFEST = 'manifest.json'
@@ -48,6 +50,45 @@ _ENGINES = {'language': LANGUAGE_ENGINE, 'vision': VISION_ENGINE}
 # Entries that are large, and checked where they are used.
 _PARTS = (LLM_BACKBONE, VISION, PROJECTOR, VISION_ONNX, VISION_ONNX_WEIGHTS, TRTLLM_CHECKPOINT)
 _PARTS += (LANGUAGE_ENGINE, VISION_ENGINE)
+
+
+def _inside(name: str) -> str:
+    # A stage that runs again removes what it wrote before.
+    if not Path(name).parts or Path(name).is_absolute() or '..' in Path(name).parts:
+        raise ValueError('a path inside the artifact is needed')
+    return name
+
+
+class _Gpu(Schema):
+    capability: str | None = None
+
+
+class _VisionEngine(Schema):
+    tensorrt: str | None = None
+
+
+class _Facts(Schema):
+    language_bytes: Annotated[int, Field(ge=0)] = 0
+    gpu: _Gpu | None = None
+    vision: _VisionEngine = _VisionEngine()
+    failures: list[str] | None = None
+
+
+class _Stage(Schema):
+    inputs: dict[str, str]
+    outputs: dict[Annotated[str, AfterValidator(_inside)], str]
+    facts: _Facts
+
+
+class _Content(Schema):
+    stages: dict[str, _Stage]
+    hashes: dict[str, Annotated[list[int | str], Field(min_length=3, max_length=3)]]
+
+    @model_validator(mode='after')
+    def _check_verdict(self) -> _Content:
+        if 'verify' in self.stages and self.stages['verify'].facts.failures is None:
+            raise ValueError('stages.verify has no list of failures')
+        return self
 
 
 @dataclass
@@ -86,7 +127,9 @@ class Manifest:
                 f'{path} cannot be read: {error}; give another directory'
             ) from error
         try:
-            content = read_object(path, '', f'delete {directory} and run the pipeline again')
+            way_out = f'delete {directory} and run the pipeline again'
+            content = read_object(path, '', way_out)
+            checked(_Content, content, path, way_out)
         except ConfigError as error:
             raise ArtifactError(str(error)) from error
         if content.pop('digest', None) != _digest(content):

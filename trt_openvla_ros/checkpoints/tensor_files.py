@@ -17,7 +17,13 @@ from typing import Annotated, TYPE_CHECKING
 
 from pydantic import Field
 
-from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema, write_json
+from trt_openvla_ros.checkpoints.json_files import (
+    checked,
+    parse_json,
+    read_object,
+    Schema,
+    write_json,
+)
 from trt_openvla_ros.checkpoints.llama import is_buffer
 from trt_openvla_ros.errors import ConfigError
 
@@ -80,10 +86,10 @@ def stored_tensors(path: Path) -> dict[str, Piece]:
                     f'{path} is no safetensors file, or cut off ({total} bytes); after a clone, '
                     '`git lfs pull` brings it, else download it again'
                 )
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
     except OSError as error:
         raise ConfigError(f'{path} cannot be read: {error}') from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f'{path} is no safetensors file: {error}; download it again') from error
     if not isinstance(header, dict):
         raise ConfigError(f'{path} is no safetensors file; download it again')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 FAST, SENTENCEPIECE, CONFIG = 'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json'
 SPECIAL, ADDED = 'special_tokens_map.json', 'added_tokens.json'
 TOKENIZER_FILES = (FAST, SENTENCEPIECE, CONFIG, SPECIAL, ADDED)
+_TRIAL = 'pick up the cup'  # what a Llama tokenizer reads, it writes again
 # Keys of CONFIG. Without them, transformers 5 leaves <s> out if there is only tokenizer.model.
 LLAMA = {
     'tokenizer_class': 'LlamaTokenizer',
@@ -43,15 +46,21 @@ class Tokenizer:
 
     def __init__(self, directory: Path) -> None:
         """Read tokenizer.json of a directory, or tokenizer.model if there is no tokenizer.json."""
-        if (directory / FAST).is_file():
-            self._load_fast(directory / FAST)
-        elif (directory / SENTENCEPIECE).is_file():
-            self._load_sentencepiece(directory / SENTENCEPIECE)
-        else:
+        fast, sentencepiece = directory / FAST, directory / SENTENCEPIECE
+        if not (fast.is_file() or sentencepiece.is_file()):
             raise ConfigError(f'{directory} has neither tokenizer.json nor tokenizer.model')
-        self.bos_id = self._require('<s>')
-        self.eos_id = self._require('</s>')
-        self.empty_piece_id = self._require('\u2581')
+        path = fast if fast.is_file() else sentencepiece
+        with _explained(path):
+            load = self._load_fast if path == fast else self._load_sentencepiece
+            load(path)
+            self.bos_id = self._require('<s>', path)
+            self.eos_id = self._require('</s>', path)
+            self.empty_piece_id = self._require('\u2581', path)
+            read = self.decode(self.encode(_TRIAL)).strip()
+        if read != _TRIAL:
+            raise ConfigError(
+                f'{path} reads {_TRIAL!r} as {read[:80]!r}; it is not a Llama tokenizer'
+            )
 
     def _load_fast(self, path: Path) -> None:
         fast = _read_fast(path)
@@ -67,10 +76,7 @@ class Tokenizer:
     def _load_sentencepiece(self, path: Path) -> None:
         import sentencepiece
 
-        try:
-            model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError) as error:
-            raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
+        model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         self.vocab_size = model.vocab_size()
         self.special = ('<unk>', '<s>', '</s>', '<PAD>')
         self._encode = model.encode
@@ -78,10 +84,10 @@ class Tokenizer:
         self._decode = lambda ids: model.decode([i for i in ids if i < self.vocab_size])
         self.piece_id = {model.id_to_piece(i): i for i in range(self.vocab_size)}.get
 
-    def _require(self, piece: str) -> int:
+    def _require(self, piece: str, path: Path) -> int:
         index = self.piece_id(piece)
         if index is None:
-            raise ConfigError(f'the tokenizer has no piece {piece!r}; it is not a Llama tokenizer')
+            raise ConfigError(f'{path} has no piece {piece!r}; it is not a Llama tokenizer')
         return index
 
     def encode(self, text: str) -> list[int]:
@@ -124,10 +130,8 @@ def _read_fast(path: Path) -> tokenizers.Tokenizer:
     """
     import tokenizers
 
-    try:
+    with _explained(path):
         fast = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise ConfigError(f'{path} cannot be read: {error}; download it again') from error
     fast.no_padding()
     fast.no_truncation()
     if getattr(fast.model, 'dropout', None) is not None:
@@ -138,3 +142,19 @@ def _read_fast(path: Path) -> tokenizers.Tokenizer:
             single='<s> $A', pair='<s> $A <s> $B', special_tokens=[('<s>', begin)]
         )
     return fast
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the errors of the tokenizers' libraries into one about the file."""
+    try:
+        yield
+    except (ConfigError, MemoryError):
+        raise
+    except BaseException as error:
+        # A panic of the Rust library is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':
+            raise
+        raise ConfigError(
+            f'{path} cannot be read: {str(error)[:200]}; download it again'
+        ) from error

@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from trt_openvla_ros.checkpoints.json_files import read_object
 from trt_openvla_ros.checkpoints.llama import ARCHITECTURES, LlamaConfig
+from trt_openvla_ros.checkpoints.trtllm_config import Quantization, read_trtllm_config
 from trt_openvla_ros.errors import ConfigError
 
 # quantization.quant_algo -> name of the format in the pipeline.
@@ -36,19 +36,6 @@ SMOOTHING = 'prequant_scaling_factor'
 CACHE_SCALE, KEY_SCALE, VALUE_SCALE = (f'{kind}_cache_scaling_factor' for kind in ('kv', 'k', 'v'))
 CACHE_SCALE_INVERSE = 'kv_cache_rcp_scaling_factor'
 
-# Values that this format may change, but none of our models does. An absent key has this value.
-_FIXED: dict[str, Any] = {
-    'hidden_act': 'silu',
-    'position_embedding_type': 'rope_gpt_neox',
-    'rotary_scaling': None,
-    'rotary_pct': 1.0,
-    'attn_bias': False,
-    'mlp_bias': False,
-    'bias': False,
-    'lm_head_bias': False,
-    'qk_layernorm': False,
-    'residual_mlp': False,
-}
 # Fields that may differ between two configurations of one model, by padding or the policy's limit.
 _MAY_DIFFER = ('vocab_size', 'max_positions', 'tie_word_embeddings')
 
@@ -92,37 +79,30 @@ class TrtllmCheckpoint:
         """
         path = Path(path)
         file = path / CONFIG
-        config = read_object(
-            file,
-            'the directory is no TensorRT-LLM checkpoint, which the stage quantize of the '
-            'pipeline writes',
-            'quantise again',
-        )
-        _check_kind(config, file)
-        llm = _llama(config, file)
-        quantization = config.get('quantization') or {}
-        algorithm = quantization.get('quant_algo')
+        config = read_trtllm_config(file)
+        quantization = config.quantization or Quantization()
+        algorithm = quantization.quant_algo
         if algorithm not in FORMATS:
             raise ConfigError(
                 f'{file}: quant_algo {algorithm!r} is not supported; quantise again in one of '
                 f'{", ".join(FORMATS.values())}'
             )
-        cache = quantization.get('kv_cache_quant_algo')
+        cache = quantization.kv_cache_quant_algo
         if cache not in _CACHES:
             raise ConfigError(
                 f"{file}: kv_cache_quant_algo {cache!r} is not supported; only 'FP8' and null are"
             )
-        if algorithm == 'W4A16_AWQ' and quantization.get('has_zero_point'):
+        if algorithm == 'W4A16_AWQ' and quantization.has_zero_point:
             raise ConfigError(f'{file}: has_zero_point is not supported; AWQ of modelopt has none')
         return cls(
             path=path,
-            llm=_agreed(llm, expected, file) if expected else llm,
-            rows=llm.vocab_size,
+            llm=_agreed(config.llm, expected, file) if expected else config.llm,
+            rows=config.vocab_size,
             format=FORMATS[algorithm],
-            dtype=config.get('dtype', 'float16'),
+            dtype=config.dtype,
             fp8_cache=cache == 'FP8',
-            group_size=quantization.get('group_size', 128),
-            excluded=tuple(quantization.get('exclude_modules') or ()),
+            group_size=quantization.group_size or 128,
+            excluded=tuple(quantization.exclude_modules or ()),
         )
 
     @property
@@ -136,11 +116,6 @@ class TrtllmCheckpoint:
         return self.format != 'bf16' and not any(
             fnmatch(name, pattern) for pattern in self.excluded for name in (module, short)
         )
-
-
-def world_size(config: Mapping[str, Any]) -> int:
-    """Give the number of GPUs that a checkpoint is split over, or that an engine runs on."""
-    return (config.get('mapping') or {}).get('world_size', 1)
 
 
 def config_differences(
@@ -170,55 +145,6 @@ def config_differences(
         ),
     ]
     yield from (pair for pair in pairs if pair[1] != pair[2])
-
-
-def _check_kind(config: Mapping[str, Any], file: Path) -> None:
-    if 'pretrained_config' in config:
-        raise ConfigError(
-            f'{file} describes a built engine (version {config.get("version")!r}), not a '
-            'checkpoint; give the directory that the engine was built from'
-        )
-    architecture = config.get('architecture')
-    supported = tuple(ARCHITECTURES.values())
-    if architecture not in supported:
-        raise ConfigError(
-            f'{file} has architecture {architecture!r}; supported: {", ".join(supported)}'
-        )
-    for key, value in _FIXED.items():
-        if config.get(key, value) != value:
-            raise ConfigError(f'{file}: {key} {config[key]!r} is not supported; only {value!r} is')
-    ranks = world_size(config)
-    if ranks != 1:
-        raise ConfigError(
-            f'{file} is split over {ranks} GPUs; quantise again with tensor and pipeline '
-            'parallelism 1'
-        )
-    if (config.get('moe') or {}).get('num_experts'):
-        raise ConfigError(f'{file} describes a mixture of experts, which is not supported')
-
-
-def _llama(config: Mapping[str, Any], file: Path) -> LlamaConfig:
-    try:
-        heads = int(config['num_attention_heads'])
-        return LlamaConfig(
-            vocab_size=int(config['vocab_size']),
-            hidden_size=int(config['hidden_size']),
-            intermediate_size=int(config['intermediate_size']),
-            num_layers=int(config['num_hidden_layers']),
-            num_heads=heads,
-            num_kv_heads=int(config.get('num_key_value_heads') or heads),
-            head_dim=int(config.get('head_size') or config['hidden_size'] // heads),
-            max_positions=int(config['max_position_embeddings']),
-            rms_norm_eps=float(config['norm_epsilon']),
-            rope_theta=float(config.get('rotary_base', 10000.0)),
-            tie_word_embeddings=bool(config.get('share_embedding_table', False)),
-        )
-    except KeyError as error:
-        raise ConfigError(
-            f'{file} lacks {error}; it was written by another release: quantise again'
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'{file}: a size is no number ({error}); quantise again') from error
 
 
 def _agreed(stored: LlamaConfig, expected: LlamaConfig, file: Path) -> LlamaConfig:

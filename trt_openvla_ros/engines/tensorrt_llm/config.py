@@ -10,19 +10,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from trt_openvla_ros.checkpoints.json_files import read_object
-from trt_openvla_ros.checkpoints.trtllm import (
-    CONFIG,
-    config_differences,
-    TrtllmCheckpoint,
-    world_size,
-)
+from pydantic import Field
+
+from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema, Size
+from trt_openvla_ros.checkpoints.trtllm import CONFIG, config_differences, TrtllmCheckpoint
+from trt_openvla_ros.checkpoints.trtllm_config import Tables
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.errors import ConfigError
 
 _BLOCK = 32  # tokens of a block of the cache if config.json does not give them
+
+
+_Limit = Annotated[int, Field(ge=0, le=(1 << 31) - 1)] | None
+
+
+class Plugins(Schema):
+    """The plugins that an engine was built with, as far as the runner depends on them."""
+
+    tokens_per_block: Size | None = None
+    remove_input_padding: bool | None = None
+
+
+class Limits(Schema):
+    """The limits of an engine."""
+
+    max_batch_size: _Limit = None
+    max_input_len: _Limit = None
+    max_seq_len: _Limit = None
+    max_num_tokens: _Limit = None
+    max_prompt_embedding_table_size: _Limit = None
+    max_draft_len: _Limit = None
+    kv_cache_type: str | None = None
+    plugin_config: Plugins | None = None
+
+
+class _Engine(Schema):
+    version: str = 'unknown'
+    pretrained_config: Tables
+    build_config: Limits
 
 
 @dataclass(frozen=True)
@@ -33,13 +60,15 @@ class EngineConfig:
         path: The engine's directory.
         version: Version of the TensorRT-LLM that built it.
         model: Content of pretrained_config, which is config.json of the quantised checkpoint.
-        build: Content of build_config, which holds the limits.
+        ranks: Number of GPUs that the engine runs on.
+        build: The limits, of build_config.
     """
 
     path: Path
     version: str
     model: dict[str, Any]
-    build: dict[str, Any]
+    ranks: int
+    build: Limits
 
     @classmethod
     def open(cls, path: Path) -> EngineConfig:
@@ -50,18 +79,18 @@ class EngineConfig:
         """
         file = path / CONFIG
         config = read_object(file, '', 'build the engine again')
-        parts = [config.get(name) for name in ('pretrained_config', 'build_config')]
-        if not all(isinstance(part, dict) for part in parts):
+        if not config.keys() >= {'pretrained_config', 'build_config'}:
             raise ConfigError(
                 f'{file} has no pretrained_config and build_config, as trtllm-build writes them '
                 'since 0.8; build the engine again'
             )
-        return cls(path, str(config.get('version', 'unknown')), *parts)
+        read = checked(_Engine, config, file, 'build the engine again')
+        ranks, model = read.pretrained_config.ranks, config['pretrained_config']
+        return cls(path, read.version, model, ranks, read.build_config)
 
     def limit(self, name: str) -> int:
         """Give a number of build_config; 0 if it is missing."""
-        value = self.build.get(name)
-        return value if isinstance(value, int) else 0
+        return getattr(self.build, name) or 0
 
     @property
     def image_room(self) -> int:
@@ -69,15 +98,14 @@ class EngineConfig:
         return self.limit('max_prompt_embedding_table_size') // (self.limit('max_batch_size') or 1)
 
     @property
-    def plugins(self) -> dict[str, Any]:
-        """Content of plugin_config of the build."""
-        plugins = self.build.get('plugin_config')
-        return plugins if isinstance(plugins, dict) else {}
+    def plugins(self) -> Plugins:
+        """The plugins of the build."""
+        return self.build.plugin_config or Plugins()
 
     @property
     def cache_tokens(self) -> int:
         """Size of a cache for the longest request, in tokens: whole blocks, and one to spare."""
-        block = self.plugins.get('tokens_per_block') or _BLOCK
+        block = self.plugins.tokens_per_block or _BLOCK
         return (-(-self.limit('max_seq_len') // block) + 1) * block
 
 
@@ -139,9 +167,8 @@ def _machine(config: EngineConfig, built: Machine, here: Machine) -> Iterator[st
             f'built for compute capability {built.capability}, and the GPU here has '
             f'{here.capability}: build it here'
         )
-    world = world_size(config.model)
-    if world != 1:
-        yield f'built for {world} GPUs, and one runs it: --checkpoint_dir of one rank'
+    if config.ranks != 1:
+        yield f'built for {config.ranks} GPUs, and one runs it: --checkpoint_dir of one rank'
 
 
 def _model(config: EngineConfig, checkpoint: TrtllmCheckpoint) -> Iterator[str]:
@@ -181,8 +208,8 @@ def _room(config: EngineConfig, image_tokens: int, lengths: Lengths) -> Iterator
             f'max_draft_len is {config.limit("max_draft_len")}, for drafts, and nothing drafts: '
             'without --max_draft_len and --speculative_decoding_mode'
         )
-    kind = str(config.build.get('kv_cache_type') or 'paged').lower()
+    kind = (config.build.kv_cache_type or 'paged').lower()
     if kind != 'paged':
         yield f'kv_cache_type is {kind}, and the runner needs a paged one: --kv_cache_type paged'
-    if config.plugins.get('remove_input_padding') is False:
+    if config.plugins.remove_input_padding is False:
         yield 'remove_input_padding is off, and is needed: --remove_input_padding enable'
