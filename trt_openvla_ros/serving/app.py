@@ -21,6 +21,7 @@ from trt_openvla_ros.serving.dialects import Question, read_form, read_question
 from trt_openvla_ros.serving.guard import Guard, refusal_body, refusal_headers
 from trt_openvla_ros.serving.metrics import CONTENT_TYPE
 from trt_openvla_ros.serving.refusal import BROKEN, forget, Refusal
+from trt_openvla_ros.serving.request_queue import shutting_down
 from trt_openvla_ros.serving.schema import ACT, DESCRIPTION
 from trt_openvla_ros.serving.service import Service
 from trt_openvla_ros.serving.settings import ServerSettings
@@ -74,6 +75,8 @@ def create_app(policy: BasePolicy, settings: ServerSettings, token: str | None =
     async def healthz() -> Response:
         if app.state.service.broken:
             raise Refusal(503, BROKEN)
+        if app.state.service.queue.closing:
+            raise shutting_down()
         busy = app.state.service.queue.busy_for
         if busy > settings.timeout:
             raise Refusal(503, f'the policy has not answered for {busy:.0f} s')
@@ -111,7 +114,7 @@ async def _act(request: Request, service: Service) -> Response:
         return Response(status_code=status)
     except asyncio.CancelledError:
         # The time for open requests is over; uvicorn would report an internal error.
-        refusal = Refusal(503, 'the server is shutting down', 5)
+        refusal = shutting_down()
         status = refusal.status
         return _refused(refusal)
     finally:

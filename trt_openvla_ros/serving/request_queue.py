@@ -30,6 +30,7 @@ class RequestQueue:
 
     Attributes:
         inside: Number of requests that are being received, waiting or being computed.
+        closing: Whether new requests are refused, because the server is shutting down.
     """
 
     def __init__(self, places: int, count: Callable[[str], None] = lambda reason: None) -> None:
@@ -46,7 +47,7 @@ class RequestQueue:
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='policy')
         self._working: asyncio.Future | None = None
-        self._closing = self._closed = False
+        self.closing = self._closed = False
         self._pace = 0.0  # [s] smoothed time of one request
         self._runner = asyncio.create_task(self._run())
 
@@ -68,8 +69,8 @@ class RequestQueue:
             Refusal: All places are taken, and no older request of this client waits; or the
                 server is shutting down.
         """
-        if self._closing:
-            raise _shutting_down()
+        if self.closing:
+            raise shutting_down()
         if self.inside >= self.places and not self._supersede(client):
             self._count('full')
             raise Refusal(
@@ -97,7 +98,7 @@ class RequestQueue:
                 shutting down.
         """
         if self._closed:
-            raise _shutting_down()
+            raise shutting_down()
         self._supersede(client)
         ticket = _Ticket(client, work, asyncio.get_running_loop().create_future())
         self._waiting.append(ticket)
@@ -120,15 +121,15 @@ class RequestQueue:
 
     def stop_taking(self) -> None:
         """Refuse new requests; those inside are still answered."""
-        self._closing = True
+        self.closing = True
 
     def refuse(self) -> None:
         """Refuse all that is not answered yet."""
-        self._closing = self._closed = True
+        self.closing = self._closed = True
         self._runner.cancel()
         for ticket in (self._current, *self._waiting):
             if ticket is not None and not ticket.answer.done():
-                ticket.answer.set_exception(_shutting_down())
+                ticket.answer.set_exception(shutting_down())
 
     async def close(self, patience: float) -> bool:
         """Refuse all that is not answered; tell whether the policy's thread has ended in time."""
@@ -174,7 +175,8 @@ class RequestQueue:
             _hand_over(done, ticket.answer)
 
 
-def _shutting_down() -> Refusal:
+def shutting_down() -> Refusal:
+    """Say that the server is shutting down."""
     return Refusal(503, 'the server is shutting down', 5)
 
 
