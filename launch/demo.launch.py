@@ -1,7 +1,8 @@
 """Start the simulation and the policy that acts in it."""
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from ament_index_python.packages import get_package_prefix, PackageNotFoundError
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -16,6 +17,24 @@ ARGUMENTS = [
     ('instruction', '', 'instruction of the first scene; if empty, the seed draws a goal'),
     ('rviz', 'false', 'show camera and hand in rviz2, if it is installed: true or false'),
 ]
+CHOICES = {'rviz': ['true', 'True', 'false', 'False']}
+
+
+def check_rviz(context: LaunchContext) -> None:
+    """Look for rviz2 before anything starts: a launch that fails leaves running what runs.
+
+    Raises:
+        RuntimeError: rviz2 is asked for and is not installed.
+    """
+    if LaunchConfiguration('rviz').perform(context).lower() != 'true':
+        return
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError as error:
+        raise RuntimeError(
+            'rviz:=true, but rviz2 is not installed; install it '
+            '(apt install ros-$ROS_DISTRO-rviz2), or leave rviz:=true out'
+        ) from error
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -29,14 +48,18 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=text)
+                DeclareLaunchArgument(
+                    name, default_value=default, description=text, choices=CHOICES.get(name)
+                )
                 for name, default, text in ARGUMENTS
             ),
+            OpaqueFunction(function=check_rviz),
             Node(
                 package='trt_openvla_ros',
                 executable='sim_node',
                 name='sim',
                 output='screen',
+                on_exit=Shutdown(reason='the simulation ended'),
                 parameters=[
                     {'seed': typed('seed', int), 'instruction': typed('instruction', str)}
                 ],
@@ -46,6 +69,7 @@ def generate_launch_description() -> LaunchDescription:
                 executable='policy_node',
                 name='policy',
                 output='screen',
+                on_exit=Shutdown(reason='the policy node ended'),
                 parameters=[{'checkpoint': typed('checkpoint', str)}],
                 remappings=[('image', 'camera/image_raw')],
             ),

@@ -1,7 +1,9 @@
 """Start the policy node; it configures and activates itself."""
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -10,19 +12,38 @@ from launch_ros.substitutions import FindPackageShare
 DEFAULT_PARAMS = PathJoinSubstitution(
     [FindPackageShare('trt_openvla_ros'), 'config', 'policy.yaml']
 )
+BOOLS = ['true', 'True', 'false', 'False']
 ARGUMENTS = [
     ('params_file', DEFAULT_PARAMS, 'YAML file with the parameters of the node'),
     ('checkpoint', '', 'checkpoint directory or Hub id; wins over params_file'),
     ('engine', '', 'torch, tensorrt_llm or remote; wins over params_file'),
+    ('unnorm_key', '', 'data set of the statistics; wins over params_file'),
+    ('image_transport', '', 'raw or compressed; wins over params_file'),
+    ('autostart', '', 'configure and activate on start: true or false; wins over params_file'),
     ('namespace', '', 'namespace of the node and its topics'),
     ('image_topic', 'image', 'camera topic (sensor_msgs/Image)'),
     ('instruction_topic', 'instruction', 'instruction topic (std_msgs/String)'),
     ('use_sim_time', '', 'take time from /clock: true or false; wins over params_file'),
-    ('respawn', 'false', 'start the node again, without its instruction, when its process ends'),
+    (
+        'respawn',
+        'false',
+        'start the node again, without its instruction, when its process ends, unless it refused '
+        'its arguments: true or false',
+    ),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
 ]
 # A type, because YAML would read a checkpoint named 2024 as a number.
-OVERRIDES = {'checkpoint': str, 'engine': str, 'use_sim_time': bool}
+OVERRIDES = {
+    'checkpoint': str,
+    'engine': str,
+    'unnorm_key': str,
+    'image_transport': str,
+    'autostart': bool,
+    'use_sim_time': bool,
+}
+# A value that is neither stops the launch, which would take it for false.
+CHOICES = {'autostart': ['', *BOOLS], 'use_sim_time': ['', *BOOLS], 'respawn': BOOLS}
+REFUSED = 1  # exit code of a node that cannot use its arguments, and could not the next time
 
 
 def start_node(context: LaunchContext) -> list[Node]:
@@ -42,6 +63,7 @@ def start_node(context: LaunchContext) -> list[Node]:
             output='screen',
             respawn=value['respawn'].perform(context).lower() == 'true',
             respawn_delay=2.0,
+            on_exit=give_up_if_refused,
             parameters=[given] if given else [],
             remappings=[
                 ('image', value['image_topic']),
@@ -58,10 +80,19 @@ def start_node(context: LaunchContext) -> list[Node]:
     ]
 
 
+def give_up_if_refused(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
+    """End the respawning of a node that would end in the same way again."""
+    if event.returncode != REFUSED:
+        return None
+    return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(event.action)))
+
+
 def generate_launch_description() -> LaunchDescription:
     """Describe the launch; `ros2 launch -s` lists the arguments."""
     declared = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
+        DeclareLaunchArgument(
+            name, default_value=default, description=text, choices=CHOICES.get(name)
+        )
         for name, default, text in ARGUMENTS
     ]
     return LaunchDescription([*declared, OpaqueFunction(function=start_node)])

@@ -65,7 +65,7 @@ def run(module: str, *arguments: str, stopped: int = _UNFINISHED) -> None:
     threading.Thread(target=_watch, args=(receiver,), name='signals', daemon=True).start()
     # A process that was forked off would tell this one of its own signals.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    code = 0
+    code, main = 0, None
     try:
         main = import_module(module).main
         try:
@@ -83,7 +83,8 @@ def run(module: str, *arguments: str, stopped: int = _UNFINISHED) -> None:
     except Exception:  # noqa: BLE001 - as Python would
         if not _Stop.asked:
             sys.excepthook(*sys.exc_info())
-        code = os.EX_SOFTWARE  # not 1, with which a command refuses its input
+        # Not 1, with which a command refuses its input, and would again.
+        code = os.EX_SOFTWARE if main else 1
     if not _Stop.asked:
         _Stop.code = code
         atexit._run_exitfuncs()

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 import pytest
+from rcl_interfaces.srv import GetParameters
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
@@ -174,8 +176,8 @@ def test_two_robots_act_on_their_own_cameras(launch, node, golden_dir, tmp_path)
     for robot in robots:
         robot.interrupt()
         assert 'process has finished cleanly' in robot.log.read_text(), robot.log.read_text()
-    assert 'loaded 2024' in robots[0].log.read_text()
-    assert 'loaded 2024' not in robots[1].log.read_text()  # which only warns
+    assert '2024\n' in robots[0].log.read_text().split('loaded ')[-1]
+    assert 'loaded' not in robots[1].log.read_text()  # which only warns
 
 
 def test_parameters_file_that_is_missing_starts_nothing(launch):
@@ -206,3 +208,98 @@ def test_demo_closes_the_loop_between_simulation_and_policy(launch, node, golden
     assert {action.instruction for action in actions} == {instruction}
     demo.interrupt()
     assert demo.log.read_text().count('process has finished cleanly') == 2, demo.log.read_text()
+
+
+def read(robot: Robot, done: Callable[[str], bool]) -> str:
+    """Wait until the log of a launch is as it should be; give it."""
+    deadline = time.monotonic() + PATIENCE
+    while not done(log := robot.log.read_text()):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.05)
+    return log
+
+
+def pids(log: str, executable: str) -> list[int]:
+    return [
+        int(n) for n in re.findall(rf'\[{executable}-\d+\]: .*started with pid \[(\d+)\]', log)
+    ]
+
+
+def test_respawn_starts_a_node_again_that_was_killed(launch, node, golden_dir):
+    robot = launch(f'checkpoint:={golden_dir}/fused', 'unnorm_key:=toy_arm', 'respawn:=True')
+    first = pids(read(robot, lambda log: 'loaded' in log), 'policy_node')[0]
+    os.kill(first, signal.SIGKILL)
+    log = read(robot, lambda log: log.count('loaded') == 2)
+    assert len(pids(log, 'policy_node')) == 2
+
+
+@pytest.mark.parametrize(
+    'argument', ['log_level:=loud', 'image_transport:=pigeon', 'image_topic:=bad topic']
+)
+def test_respawn_ends_with_a_node_that_refuses_its_arguments(launch, argument):
+    robot = launch('respawn:=true', argument)
+    robot.process.wait(PATIENCE)
+    log = robot.log.read_text()
+    assert len(pids(log, 'policy_node')) == 1, log
+    assert argument.split('=')[1] in log
+
+
+@pytest.mark.parametrize(
+    ('file', 'argument'),
+    [
+        ('policy.launch.py', 'respawn:=maybe'),
+        ('policy.launch.py', 'respawn:='),
+        ('policy.launch.py', 'autostart:=maybe'),
+        ('policy.launch.py', 'use_sim_time:=2'),
+        ('demo.launch.py', 'rviz:=maybe'),
+        ('demo.launch.py', 'seed:=first'),
+    ],
+)
+def test_value_that_is_no_choice_starts_nothing(launch, file, argument):
+    robot = launch(argument, file=file)
+    assert robot.process.wait(PATIENCE) == 1
+    log = robot.log.read_text()
+    assert argument.split(':=')[1] in log
+    assert 'process started' not in log
+
+
+def test_arguments_win_over_the_file(launch, node, golden_dir, tmp_path):
+    (tmp_path / 'other.yaml').write_text(
+        '/**:\n  ros__parameters:\n    unnorm_key: other_arm\n    image_transport: raw\n'
+    )
+    robot = launch(
+        'params_file:=other.yaml',
+        f'checkpoint:={golden_dir}/fused',
+        'unnorm_key:=toy_arm',
+        'image_transport:=compressed',
+        'autostart:=false',
+    )
+    service = node.create_client(GetParameters, '/policy/get_parameters')
+    spin_until(service.service_is_ready, node, [robot])
+    asked = service.call_async(
+        GetParameters.Request(names=['unnorm_key', 'image_transport', 'autostart'])
+    )
+    spin_until(asked.done, node, [robot])
+    key, transport, autostart = asked.result().values
+    assert (key.string_value, transport.string_value) == ('toy_arm', 'compressed')
+    assert autostart.bool_value is False
+    assert 'loaded' not in robot.log.read_text()
+
+
+@pytest.mark.parametrize('executable', ['sim_node', 'policy_node'])
+def test_demo_ends_with_any_of_its_nodes(launch, golden_dir, executable):
+    demo = launch(f'checkpoint:={golden_dir}/fused', file='demo.launch.py')
+    log = read(demo, lambda log: pids(log, 'sim_node') and pids(log, 'policy_node'))
+    os.kill(pids(log, executable)[0], signal.SIGKILL)
+    demo.process.wait(PATIENCE)
+    for name in ('sim_node', 'policy_node'):
+        assert not Path(f'/proc/{pids(log, name)[0]}').exists()
+
+
+@pytest.mark.skipif(shutil.which('rviz2') is not None, reason='rviz2 is installed')
+def test_demo_without_rviz_says_so_and_starts_nothing(launch):
+    demo = launch('rviz:=true', file='demo.launch.py')
+    assert demo.process.wait(PATIENCE) == 1
+    log = demo.log.read_text()
+    assert 'rviz2 is not installed' in log
+    assert 'process started' not in log

@@ -6,12 +6,14 @@ import numpy as np
 
 from trt_openvla_ros.client import find_token
 from trt_openvla_ros.contracts import BasePolicy, Description, find_statistics
+from trt_openvla_ros.engines.registry import LANGUAGE_ENGINES
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.parameters import PolicyParameters
 from trt_openvla_ros.policy.loading import open_policy
 from trt_openvla_ros.policy.remote import RemotePolicy
 
+_REMOTE = 'remote'  # the engine that is a server
 _ACTION_DIM = 7  # of VlaAction
 
 
@@ -21,7 +23,10 @@ def load_policy(parameters: PolicyParameters) -> BasePolicy:
     Raises:
         PolicyError: The checkpoint or a parameter cannot be used.
     """
-    policy = _open_remote(parameters) if parameters.engine == 'remote' else open_policy(parameters)
+    engines = (*LANGUAGE_ENGINES, _REMOTE)
+    if parameters.engine not in engines:
+        raise ConfigError(f'unknown engine {parameters.engine!r}; known: {", ".join(engines)}')
+    policy = _open_remote(parameters) if parameters.engine == _REMOTE else open_policy(parameters)
     try:
         _check_statistics(policy.description, policy.description.unnorm_key)
     except ConfigError:

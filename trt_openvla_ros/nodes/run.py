@@ -8,7 +8,6 @@ import sys
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -28,8 +27,8 @@ def run(make_node: Callable[[], Node]) -> None:
     try:
         # rclpy's own handlers take the context from a node in the middle of its work.
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except rclpy_implementation.RCLError as error:  # such as a parameter file that is missing
-        sys.exit(str(error))
+    except RuntimeError as error:  # such as a parameter file that is missing
+        sys.exit(f'ROS cannot use the arguments: {error}')
     node = None
     try:
         node = make_node()
