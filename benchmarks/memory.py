@@ -41,7 +41,7 @@ _BLOCK = 1 << 22  # random values, repeated as often as a tensor needs
 
 
 def write_checkpoint(directory: Path, layers: int, shards: int, **tower: int) -> int:
-    """Write the checkpoint, with towers of full size or these; give its largest file's bytes."""
+    """Write the checkpoint, with full towers or these; give the bytes of its largest file."""
     shapes = write_configuration(directory, BACKBONE, tower, {'num_hidden_layers': layers})
     values = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(0))
     pieces = {name: _piece(name, shape, values) for name, shape in shapes.items()}
