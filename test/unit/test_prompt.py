@@ -232,9 +232,9 @@ def test_the_rule_that_chose_the_style_is_logged(golden_dir, tmp_path, caplog):
     assert spec.prompter.style.reasons
     assert spec.prompter('go')[0].endswith('\nOut: TASK:')
     assert 'prompt style openvla_reasoning: llm_backbone_id is llama2-7b-pure, and' in caplog.text
-    assert 'bridge_reasoning mean that the model reasons' in spec.style_rule
-    given = ModelSpec.read(Checkpoint.open(path), prompt_style='openvla')
-    assert given.style_rule == 'the parameter prompt_style'
+    assert 'bridge_reasoning mean that the model reasons' in caplog.text
+    ModelSpec.read(Checkpoint.open(path), prompt_style='openvla')
+    assert 'prompt style openvla: the parameter prompt_style' in caplog.text
 
 
 def test_unknown_backbone_names_the_way_out():

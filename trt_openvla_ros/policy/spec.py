@@ -41,7 +41,6 @@ class ModelSpec:
         checkpoint: Checkpoint of the model.
         processor: Converter of images to pixel values.
         prompt_style: Key of PROMPT_STYLES.
-        style_rule: What chose it, for people.
         prompter: Converter of instructions to token ids.
         tokens: Converter of token ids to bins.
         statistics: Statistics that turn bins into units, by unnorm_key.
@@ -54,7 +53,6 @@ class ModelSpec:
     checkpoint: Checkpoint
     processor: ImageProcessor
     prompt_style: str
-    style_rule: str
     prompter: Prompter
     tokens: ActionTokens
     statistics: Mapping[str, ActionStatistics]
@@ -98,7 +96,6 @@ class ModelSpec:
             checkpoint=checkpoint,
             processor=processor,
             prompt_style=style,
-            style_rule=rule,
             prompter=Prompter(tokenizer, PROMPT_STYLES[style]),
             tokens=ActionTokens(tokenizer.vocab_size, checkpoint.action_bins),
             statistics=checkpoint.statistics,
