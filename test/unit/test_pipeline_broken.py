@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
+import torch
 
 from trt_openvla_ros.errors import ArtifactError, ConfigError, EngineError
 from trt_openvla_ros.pipeline.command import run
-from trt_openvla_ros.pipeline.machine import check_memory
+from trt_openvla_ros.pipeline.machine import check_gpu_memory, check_memory
 
 
 def save_backbone(checkpoint, artifact, *words):
@@ -159,3 +160,12 @@ def test_too_little_memory_is_a_sentence():
     with pytest.raises(EngineError, match=r'and 1000000000\.0 GB are needed; buy some'):
         check_memory(10**18, 'buy some')
     check_memory(1, 'none')
+
+
+def test_too_little_memory_of_the_gpu_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _: (10**9, 24 * 10**9))
+    gpu = torch.device('cuda:0')
+    with pytest.raises(EngineError, match=r'cuda:0 has 1\.0 GB of 24\.0 GB free and 2\.0 GB are'):
+        check_gpu_memory(gpu, 2 * 10**9, 'set device to cpu')
+    check_gpu_memory(gpu, 10**9, 'none')
+    check_gpu_memory(torch.device('cpu'), 10**18, 'none')
