@@ -95,7 +95,9 @@ class TorchVision:
             ConfigError: Weights are missing or of another shape than config.json says.
         """
         self.device, self.dtype = device, dtype
-        self.towers = [Tower(config) for config in checkpoint.towers]
+        # Without memory: what config.json describes may be far larger than what is stored.
+        with torch.device('meta'):
+            self.towers = [Tower(config) for config in checkpoint.towers]
         for prefix, tower in zip(TOWER_PREFIXES, self.towers, strict=False):
             weights = {
                 timm_name(key): value
@@ -105,7 +107,8 @@ class TorchVision:
             load_weights(tower.vit, weights, prefix)
         width = sum(tower.vit.embed_dim for tower in self.towers)
         hidden = checkpoint.llm.hidden_size
-        self.projector = Projector(projector_widths(width, hidden, len(self.towers)))
+        with torch.device('meta'):
+            self.projector = Projector(projector_widths(width, hidden, len(self.towers)))
         load_weights(self.projector, dict(checkpoint.tensors(PROJECTOR)), PROJECTOR)
         for module in (*self.towers, self.projector):
             module.to(device, dtype).eval().requires_grad_(False)
