@@ -32,5 +32,5 @@ def test_a_server_has_every_setting_of_a_model():
 
 
 def test_a_name_that_no_file_can_have_is_an_error_of_the_family():
-    with pytest.raises(ArtifactError, match='cannot be read'):
+    with pytest.raises(ConfigError, match='cannot be read'):
         open_policy(ModelSettings(checkpoint='x' * 300))

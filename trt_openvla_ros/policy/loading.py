@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import logging
-from pathlib import Path
 
 from trt_openvla_ros.checkpoints.artifact import Manifest
+from trt_openvla_ros.checkpoints.foreign import find_directory
 from trt_openvla_ros.engines.base import DTYPES
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy.local import Policy
@@ -84,7 +84,8 @@ def check_checkpoint(settings: ModelSettings) -> None:
         raise ConfigError(
             "parameter checkpoint is empty; give an OpenVLA checkpoint's directory or Hub id"
         )
-    manifest = Manifest.read(Path(settings.checkpoint).expanduser())
+    directory = find_directory(settings.checkpoint)
+    manifest = Manifest.read(directory) if directory else None
     if manifest is None:
         return
     if settings.read_all:
