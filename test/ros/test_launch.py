@@ -36,8 +36,7 @@ pytestmark = [
 
 LAUNCH_FILES = Path(__file__).parents[2] / 'launch'
 PATIENCE = 120.0  # [s] for loading the libraries and the model on a busy machine
-# What `ros2 launch FILE name:=value ...` does; ros2cli may be missing, and launch wants the main
-# thread of its process.
+# `ros2 launch FILE name:=value ...`, in the main thread of a process, as launch wants it.
 LAUNCH = """
 import sys
 from launch import LaunchService
@@ -57,15 +56,12 @@ class Robot:
 
     def __init__(self, domain: int, directory: Path, file: str, *arguments: str) -> None:
         self.log = directory / f'{len(list(directory.glob("*.log")))}.log'
-        environment = os.environ | {
-            'ROS_DOMAIN_ID': str(domain),
-            'ROS_LOG_DIR': str(directory / 'ros_log'),
-        }
+        logs = str(directory / 'ros_log')
         with self.log.open('w') as log:
             self.process = subprocess.Popen(
                 [sys.executable, '-c', LAUNCH, str(LAUNCH_FILES / file), *arguments],
                 cwd=directory,
-                env=environment,
+                env=os.environ | {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': logs},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
