@@ -68,7 +68,6 @@ class Robot:
             )
 
     def interrupt(self) -> None:
-        """Send what Ctrl-C sends: SIGINT to launch and to the node."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         try:
