@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -78,6 +79,16 @@ class _Preprocessor(Schema):
     tvf_normalize_params: list[_Normalise] | None = None
     tvf_do_letterbox: bool | list[bool] | None = None
     tvf_letterbox_fill: _Fill | list[_Fill | None] | None = None
+
+    @model_validator(mode='before')
+    @classmethod
+    def _check_finite(cls, content: Any) -> Any:
+        try:
+            json.dumps(content, allow_nan=False)
+        except ValueError:
+            # Servers send the whole content, and JSON has no such numbers.
+            raise ValueError('a number in it is not finite') from None
+        return content
 
     @model_validator(mode='after')
     def _check_towers(self) -> _Preprocessor:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 import shutil
-from typing import TYPE_CHECKING
+from typing import Any, Literal, TYPE_CHECKING
 
-from trt_openvla_ros.checkpoints.json_files import read_object, write_json
+from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema, write_json
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FAST, SENTENCEPIECE, CONFIG = 'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json'
 SPECIAL, ADDED = 'special_tokens_map.json', 'added_tokens.json'
 TOKENIZER_FILES = (FAST, SENTENCEPIECE, CONFIG, SPECIAL, ADDED)
+_WAY_OUT = 'download it again'
 _TRIAL = 'pick up the cup'  # what a Llama tokenizer reads, it writes again
 # Keys of CONFIG. Without them, transformers 5 leaves <s> out if there is only tokenizer.model.
 LLAMA = {
@@ -32,6 +33,22 @@ _KEPT = (
     *('added_tokens_decoder', 'bos_token', 'eos_token', 'unk_token', 'pad_token'),
     *('clean_up_tokenization_spaces', 'legacy', 'model_max_length', 'padding_side'),
 )
+
+
+_Token = str | dict[str, Any] | None
+
+
+class _Config(Schema):
+    added_tokens_decoder: dict[str, dict[str, Any]] | None = None
+    bos_token: _Token = None
+    eos_token: _Token = None
+    unk_token: _Token = None
+    pad_token: _Token = None
+    add_prefix_space: bool | None = None
+    clean_up_tokenization_spaces: bool | None = None
+    legacy: bool | None = None
+    model_max_length: float | None = None
+    padding_side: Literal['left', 'right'] | None = None
 
 
 class Tokenizer:
@@ -111,7 +128,8 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
         elif (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
     path = source / CONFIG
-    config = read_object(path, '', 'download it again') if path.is_file() else {}
+    config = read_object(path, '', _WAY_OUT) if path.is_file() else {}
+    checked(_Config, config, path, _WAY_OUT)
     kept = {key: config[key] for key in _KEPT if key in config}
     if (source / SENTENCEPIECE).is_file() and 'add_prefix_space' in config:
         # Without tokenizer.model, this key makes transformers look for it.
@@ -155,6 +173,4 @@ def _explained(path: Path) -> Iterator[None]:
         # A panic of the Rust library is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':
             raise
-        raise ConfigError(
-            f'{path} cannot be read: {str(error)[:200]}; download it again'
-        ) from error
+        raise ConfigError(f'{path} cannot be read: {str(error)[:200]}; {_WAY_OUT}') from error

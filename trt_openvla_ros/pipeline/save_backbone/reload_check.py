@@ -105,10 +105,10 @@ def _compare_tokenizers(checkpoint: Checkpoint, backbone: Path) -> list[int]:
     ids = Tokenizer(checkpoint.path).encode(_TEXT)
     try:
         theirs = AutoTokenizer.from_pretrained(backbone)(_TEXT)['input_ids']
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ArtifactError(
-            f'test_load: AutoTokenizer cannot read {backbone.name}: {error}; copy the tokenizer '
-            f'of the base model into {checkpoint.path}'
+            f'test_load: AutoTokenizer cannot read {backbone.name}: {error!r:.200}; copy the '
+            f'tokenizer of the base model into {checkpoint.path}'
         ) from error
     if list(theirs) != ids:
         raise ArtifactError(
