@@ -244,8 +244,8 @@ class ActionStatistics:
         if not (np.isfinite(self.q01).all() and np.isfinite(self.q99).all()):
             raise ConfigError('q01 or q99 is not finite')
         with np.errstate(over='ignore'):
-            span = np.where(self.mask, self.q99 - self.q01, 0.0)
-        wrong = np.flatnonzero(~(span >= 0) | np.isinf(span))
+            span = self.q99 - self.q01
+        wrong = np.flatnonzero(np.isinf(span) | (self.mask & (span < 0)))
         if len(wrong):
             at = wrong[0]
             raise ConfigError(

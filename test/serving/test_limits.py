@@ -148,13 +148,23 @@ def test_what_clients_send_has_few_elements():
 
 @pytest.mark.parametrize(
     'text',
-    ['+/+/AAA=', '-_-_AAA', '+/+/\nAAA=\r\n', 'data:image/png;base64,+/+/ AAA=', '-_-_AAA='],
+    [
+        *('+/+/AAA=', '-_-_AAA', '+/+/\nAAA=\r\n', '-_-_AAA='),
+        *('data:image/png;base64,+/+/ AAA=', '\n DATA:image/png;charset=x;BASE64,+/+/AAA='),
+        'data:;base64,%2B/%2B/AAA%3D',
+    ],
 )
 def test_base64_of_other_encoders_is_read(text):
     assert bytes_of_base64(text, 'image') == b'\xfb\xff\xbf\x00\x00'
 
 
-@pytest.mark.parametrize('text', ['a', '====', 'AA?A', 'AAAAA'])
+@pytest.mark.parametrize('text', ['data:image/svg+xml,<svg/>', 'data:,AAAA'])
+def test_a_data_url_without_base64_is_refused_with_its_head(text):
+    with pytest.raises(Refusal, match=r"image is a data URL without base64 \('data:"):
+        bytes_of_base64(text, 'image')
+
+
+@pytest.mark.parametrize('text', ['a', '====', 'AA?A', 'AAAAA', 'data:AAAA', 'AAAA\ufeff', 'côté'])
 def test_what_is_no_base64_is_refused(text):
     with pytest.raises(Refusal, match='image is not base64'):
         bytes_of_base64(text, 'image')

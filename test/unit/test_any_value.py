@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from resource import getrusage, RUSAGE_SELF
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from trt_openvla_ros.checkpoints.tokenizer import ADDED, CONFIG, copy_tokenizer,
 from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.codec import encode_description
 from trt_openvla_ros.engines.tensorrt_llm.config import EngineConfig
-from trt_openvla_ros.errors import PolicyError
+from trt_openvla_ros.errors import ConfigError, PolicyError
 from trt_openvla_ros.pipeline.save_backbone.reload_check import _compare_tokenizers
 from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.policy.spec import ModelSpec
@@ -187,3 +188,23 @@ def test_what_loads_also_predicts_and_is_sent(tmp_path):
         original = (path / file).read_text()
         check(path / file, load)
         (path / file).write_text(original)
+
+
+SIZES = ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers')
+SIZES += ('num_attention_heads', 'num_key_value_heads', 'head_dim', 'max_position_embeddings')
+
+
+@pytest.mark.parametrize('size', [0, -1, 3.0, True, '8', 1 << 16, 1 << 20, 10**9, 10**30])
+@pytest.mark.parametrize('key', SIZES)
+def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path, key, size):
+    path = shutil.copytree(SOURCES['fused'], tmp_path / 'a checkpoint')
+    config = json.loads((path / 'config.json').read_text())
+    config['text_config'][key] = size
+    (path / 'config.json').write_text(json.dumps(config))
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    if key == 'max_position_embeddings' and size in (1 << 16, 1 << 20):
+        read(path)  # llm_max_length limits it
+    else:
+        with pytest.raises(ConfigError, match=r'config\.json'):
+            Policy.from_checkpoint(path, 'toy_arm', device='cpu')
+    assert getrusage(RUSAGE_SELF).ru_maxrss < before + 300_000  # [kB]; torch itself takes some

@@ -272,6 +272,14 @@ def test_settings_that_do_not_fit_are_sentences(source, split, tmp_path, words, 
         (lambda path: (path / '5.png').unlink(), r'has 5 images and quantize\.frames is 6'),
         (lambda path: (path / 'instructions.json').write_text('{'), 'is not JSON'),
         (lambda path: (path / 'instructions.json').write_text('[]'), 'must map file names'),
+        (
+            lambda path: (path / 'instructions.json').write_text('{"0.png": ["push"]}'),
+            r"instructions\.json must map .*, and '0\.png' has \['push'\]",
+        ),
+        (
+            lambda path: (path / '4.txt').write_bytes('pick up 碗'.encode('gbk')),
+            r'4\.txt is not in UTF-8 .*; save it as UTF-8',
+        ),
     ],
 )
 def test_frames_that_cannot_be_used_are_sentences(folder, tmp_path, damage, said):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from trt_openvla_ros.checkpoints.json_files import checked, Schema
 from trt_openvla_ros.contracts import ActionStatistics, find_statistics
@@ -16,10 +17,14 @@ from trt_openvla_ros.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 
+_MOST = 128  # dimensions of an action, far beyond two arms with hands
+_WAY_OUT = 'actions are normalised by action.q01, action.q99 and action.mask; correct them'
+
+
 class _Action(Schema):
-    q01: list[float]
-    q99: list[float]
-    mask: list[bool] | None = None
+    q01: Annotated[list[float], Field(min_length=1, max_length=_MOST)]
+    q99: Annotated[list[float], Field(min_length=1, max_length=_MOST)]
+    mask: Annotated[list[bool], Field(default=None, max_length=_MOST)]
 
 
 class _Entry(Schema):
@@ -38,10 +43,10 @@ def read_statistics(entry: Any, name: str, source: object = 'norm_stats') -> Act
         ConfigError: A value is missing, not finite, of another type or of another length, or a
             range is reversed.
     """
-    way_out = 'actions are normalised by action.q01, action.q99 and action.mask; correct them'
+    name = _shown(name)
     if not isinstance(entry, dict):
-        raise ConfigError(f'{source}: {name} is no object with statistics; {way_out}')
-    action = checked(_Entry, entry, f'{source}: {name}', way_out).action
+        raise ConfigError(f'{source}: {name}: no object with statistics; {_WAY_OUT}')
+    action = checked(_Entry, entry, f'{source}: {name}', _WAY_OUT).action
     try:
         return ActionStatistics(
             np.asarray(action.q01, np.float64),
@@ -49,7 +54,7 @@ def read_statistics(entry: Any, name: str, source: object = 'norm_stats') -> Act
             np.asarray([True] * len(action.q01) if action.mask is None else action.mask, bool),
         )
     except ConfigError as error:
-        raise ConfigError(f'{source}: {name}.action: {error}') from error
+        raise ConfigError(f'{source}: {name}: action: {error}; {_WAY_OUT}') from error
 
 
 class DataSets:
@@ -75,7 +80,8 @@ class DataSets:
                 f'{source} is empty, or has no norm_stats; without statistics token ids cannot '
                 'become metres and radians'
             )
-        if {'q01', 'q99', 'mask', 'mean', 'std'} & {*(entries.get('action') or ())}:
+        action = entries.get('action')
+        if isinstance(action, dict) and {'q01', 'q99', 'mask', 'mean', 'std'} & action.keys():
             raise ConfigError(
                 f'{source} has "action" where the name of a data set belongs; write '
                 '{"my_robot": {"action": {"q01": [...], "q99": [...], "mask": [...]}}}'
@@ -83,12 +89,13 @@ class DataSets:
         self.entries = entries
         self.usable: dict[str, ActionStatistics] = {}
         self._faults: dict[str, ConfigError] = {}
+        self._source = source
         for key, entry in entries.items():
-            self._read(key, entry, source)
+            self._read(key, entry)
 
-    def _read(self, key: str, entry: Any, source: Path) -> None:
+    def _read(self, key: str, entry: Any) -> None:
         try:
-            self.usable[key] = read_statistics(entry, key, source)
+            self.usable[key] = read_statistics(entry, key, self._source)
         except ConfigError as error:
             self._faults[key] = error
             _log.warning('%s', error)
@@ -110,8 +117,16 @@ class DataSets:
         try:
             return find_statistics(self.usable, key, source)
         except ConfigError as error:
-            others = ''.join(f'\n  {name}: cannot be used' for name in self._faults)
+            others = ''.join(f'\n  {self._why_not(name)}' for name in self._faults)
             raise ConfigError(f'{error}{others}') from None
+
+    def _why_not(self, key: str) -> str:
+        fault = str(self._faults[key]).removeprefix(f'{self._source}: {_shown(key)}: ')
+        return f'{_shown(key)}: cannot be used, because {fault.removesuffix(f"; {_WAY_OUT}")}'
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() and 0 < len(name) <= 80 else f'{name!r:.80}'
 
 
 def write_statistics(actions: np.ndarray, trajectories: int) -> dict[str, Any]:

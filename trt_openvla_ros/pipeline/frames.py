@@ -173,8 +173,11 @@ def _instructions(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     content = read_object(path, '', 'it must map file names to instructions')
-    if not all(isinstance(text, str) for text in content.values()):
-        raise ConfigError(f'{path} must map file names to instructions')
+    for name, text in content.items():
+        if not isinstance(text, str):
+            raise ConfigError(
+                f'{path} must map file names to instructions, and {name!r:.80} has {text!r:.80}'
+            )
     return content
 
 

@@ -12,6 +12,7 @@ import binascii
 import json
 import math
 from typing import Any
+from urllib.parse import unquote
 
 import msgpack
 import numpy as np
@@ -91,8 +92,11 @@ def bytes_of_base64(text: str, name: str) -> bytes:
     Raises:
         Refusal: It is not base64.
     """
-    if text.startswith('data:'):
-        text = text.partition(',')[2]
+    head, comma, rest = text.lstrip().partition(',')
+    if comma and head[:5].lower() == 'data:':
+        if not head.lower().endswith(';base64'):
+            raise Refusal(400, f'{name} is a data URL without base64 ({head[:60]!r})')
+        text = unquote(rest)
     return _base64(text, name)
 
 
