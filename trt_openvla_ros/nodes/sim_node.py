@@ -74,6 +74,11 @@ class SimNode(Node):
         self._world = World()
         self._past = 0  # [ns] simulated before this scene
         self._stamp = 0  # [ns] of the newest image
+        # Stamps of images that wait for an action; of those that waited when something else was
+        # asked; and of those that showed no other world than an answered one.
+        self._unanswered: deque[int] = deque(maxlen=_MOST_UNANSWERED)
+        self._outdated: frozenset[int] = frozenset()
+        self._repeated: deque[int] = deque(maxlen=_MOST_UNANSWERED)
         self._listeners = 0  # subscribers that have heard the instruction
         self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
         self._images = self._publisher(CAMERA_IMAGE)
@@ -117,12 +122,13 @@ class SimNode(Node):
             instruction = phrase(draw(self._world.things, rng), rng)
         self._image = self._world.image()
         self._steps, self._opening = 0, 1.0
-        self._unanswered: deque[int] = deque(maxlen=_MOST_UNANSWERED)
         self._ask(instruction, parse_in(instruction, World.names(seed)))
+        self._unanswered.clear()
         self._say()
 
     def _ask(self, instruction: str, goal: Goal | None) -> None:
         self._instruction, self._goal = instruction, goal
+        self._outdated = frozenset(self._unanswered)
         self._action: np.ndarray | None = None
         # The next tick shows the image, so a policy hears the instruction before.
         self._shown_at: float | None = None
@@ -176,20 +182,30 @@ class SimNode(Node):
         return Time(nanoseconds=self._stamp).to_msg()
 
     def _on_action(self, message: VlaAction) -> None:
+        answered = Time.from_msg(message.header.stamp).nanoseconds
+        if self._was_under_way(message, answered):
+            self.get_logger().debug('action ignored: it was under way when the scene changed')
+            return
         reason = self._why_ignored(message)
         if reason:
             self.get_logger().warning(f'action ignored: {reason}', throttle_duration_sec=_THROTTLE)
             return
         self._action = np.array(message.action)
         if self._rate:
-            answered = Time.from_msg(message.header.stamp).nanoseconds
             while self._unanswered.popleft() != answered:
                 pass
         else:
             # All unanswered images showed the same world: that before this step.
+            self._repeated.extend(stamp for stamp in self._unanswered if stamp != answered)
             self._unanswered.clear()
             self._step()
             self._show()
+
+    def _was_under_way(self, message: VlaAction, answered: int) -> bool:
+        """Tell whether a policy began with this action before it could know better."""
+        return answered in self._repeated or (
+            answered in self._outdated and message.instruction != self._instruction
+        )
 
     def _why_ignored(self, message: VlaAction) -> str:
         stamp = message.header.stamp
