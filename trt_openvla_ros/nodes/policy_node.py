@@ -61,7 +61,7 @@ class PolicyNode(PatientLifecycleNode):
         Raises:
             ParameterException: A parameter has an impossible value.
         """
-        super().__init__('policy', **kwargs)
+        # Before rclpy's part, because from Kilted on it destroys nodes that were only half made.
         self._policy: BasePolicy | None = None
         self._worker: Worker | None = None
         self._outputs: Outputs | None = None
@@ -73,6 +73,7 @@ class PolicyNode(PatientLifecycleNode):
         self._state, self._failure = 'unconfigured', ''
         self._version = package_version()
         self._statistics = Statistics()
+        super().__init__('policy', **kwargs)
         self._warn_once = partial(self.get_logger().warning, once=True)
         self.add_on_set_parameters_callback(self._check_parameters)
         declare(self, PolicyParameters)

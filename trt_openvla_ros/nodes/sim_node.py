@@ -67,6 +67,9 @@ class SimNode(Node):
             ConfigError: There is no OpenGL to render with.
             InputError: The parameter instruction names no goal of the scene.
         """
+        self._world: World | None = (
+            None  # for rclpy, which destroys half-made nodes from Kilted on
+        )
         super().__init__('sim', **kwargs)
         declare(self, SimParameters)
         parameters = read(self, SimParameters)
@@ -105,7 +108,8 @@ class SimNode(Node):
 
     def destroy_node(self) -> None:
         """Free the renderer before the node is destroyed."""
-        self._world.close()
+        if self._world is not None:
+            self._world.close()
         super().destroy_node()
 
     def _publisher(self, topic: Topic) -> Publisher:
