@@ -243,9 +243,7 @@ def test_a_signal_ends_a_stage_that_computes_for_ever(begin_deep, exact_artifact
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_node_in_an_inference(
-    begin_deep, graph, golden, number
-):
+def test_a_signal_ends_a_node_in_an_inference(begin_deep, graph, golden, number):
     process = begin_deep(
         'trt_openvla_ros.nodes.policy_node',
         *('--ros-args', '-p', f'checkpoint:={MODEL}', '-p', 'engine:=encoding'),
