@@ -106,6 +106,17 @@ def test_a_wrong_rule_is_told_with_the_way_out(rule, reason):
         rules(rule)
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-32', 'utf-16-le', 'gbk'])
+def test_files_are_read_in_every_encoding_that_they_name(tmp_path, encoding):
+    path = tmp_path / 'params.yaml'
+    path.write_bytes('program: {ros__parameters: {count: 7}}  # 桌子\r\n'.encode(encoding))
+    if encoding in ('utf-16-le', 'gbk'):
+        with pytest.raises(ConfigError, match=r'params\.yaml is not .*; save it as UTF-8'):
+            read('--ros-args', '--params-file', str(path))
+    else:
+        assert read('--ros-args', '--params-file', str(path)).count == 7
+
+
 @pytest.mark.parametrize(
     ('text', 'reason'),
     [
