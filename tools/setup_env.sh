@@ -70,10 +70,11 @@ if ! complete; then
   else
     "$python" -m venv "$venv"
     # One call, so that torch and colcon agree on a setuptools.
-    # Kilted has no wheels of two that Jazzy needs, and needs neither.
-    unneeded=$([[ $distro == jazzy ]] || echo '/domain-coordinator|python-cmake-module/d;')
+    # Kilted needs neither of two packages that Jazzy needs, and one that no other brings.
+    changes='/python-cmake-module/d; s/domain-coordinator/ament-cmake-ros-core/; s/jazzy/kilted/'
+    [[ $distro == kilted ]] || changes=
     "$venv/bin/pip" install -q -r requirements/development.txt \
-      -r <(sed -E "$unneeded s/jazzy/$distro/" requirements/ros.txt)
+      -r <(sed "$changes" requirements/ros.txt)
     # The wheels' CMake exports name the headers of the machine that built them; name ours.
     tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
     numpy_include=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')

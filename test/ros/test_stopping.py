@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM end every command, from its imports to a running inference.
 
-`test/unit/test_process.py` has what a command may do worst; here are the real ones.
+`test/unit/test_ending.py` has what a command may do worst; here are the real ones.
 """
 
 from concurrent.futures import ThreadPoolExecutor
