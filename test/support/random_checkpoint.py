@@ -21,8 +21,8 @@ from trt_openvla_ros.checkpoints.llama import (
     HEAD_WEIGHT,
     hugging_face_shapes,
     PREFIX,
-    read_text_config,
 )
+from trt_openvla_ros.checkpoints.llama_config import read_text_config
 from trt_openvla_ros.checkpoints.released import CONFIG, PREPROCESSOR
 from trt_openvla_ros.checkpoints.tensor_files import INDEX, WEIGHTS
 from trt_openvla_ros.checkpoints.vision import (

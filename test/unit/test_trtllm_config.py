@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trt_openvla_ros.checkpoints.llama import LlamaConfig
+from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
 from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.engines.base import Lengths
 from trt_openvla_ros.engines.tensorrt_llm.config import check_engine, EngineConfig, Machine

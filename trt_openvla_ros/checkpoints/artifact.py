@@ -181,11 +181,11 @@ class Manifest:
         """Entries that the stage verify has not seen as they are now."""
         seen = self.stages.get('verify', {}).get('inputs', {})
         other = {name for name, (_, digest) in self._written.items() if seen.get(name) != digest}
-        return sorted({_entry(name) for name in other} - {VERIFICATION})
+        return sorted({entry_of(name) for name in other} - {VERIFICATION})
 
     def entries(self, stage: str = '') -> set[str]:
         """Name the files and directories that a stage wrote; all stages, if none is named."""
-        return {_entry(name) for name, (of, _) in self._written.items() if stage in ('', of)}
+        return {entry_of(name) for name, (of, _) in self._written.items() if stage in ('', of)}
 
     def check(self, entries: Iterable[str]) -> None:
         """Check that entries of the directory are as the pipeline wrote them.
@@ -199,7 +199,7 @@ class Manifest:
             ArtifactError: A file is missing, changed, or not of the pipeline.
         """
         entries, written = set(entries), self._written
-        wanted = {name: record for name, record in written.items() if _entry(name) in entries}
+        wanted = {name: record for name, record in written.items() if entry_of(name) in entries}
         there = {name: self.directory / name for name in entries}
         hashes = Hashes(self.hashes, self.directory)
         found = hashes.of({name: path for name, path in there.items() if path.exists()})
@@ -254,7 +254,8 @@ class Manifest:
         }
 
 
-def _entry(name: str) -> str:
+def entry_of(name: str) -> str:
+    """Give the file or directory of the artifact that a path in it begins with."""
     return name.split('/')[0]
 
 

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.text_files import read_text
 
+# Advice about a value that nobody would have written by hand.
+OTHER_CONFIG = 'take config.json of the checkpoint that this one was made from'
 _SHOWN = 80  # characters of a wrong value, or of a key, in a message
 
 

@@ -25,8 +25,9 @@ from trt_openvla_ros.checkpoints.foreign import (
     refuse_config,
     refuse_foreign,
 )
-from trt_openvla_ros.checkpoints.json_files import checked, read_object, Schema
-from trt_openvla_ros.checkpoints.llama import LlamaConfig, PREFIX, read_text_config
+from trt_openvla_ros.checkpoints.json_files import checked, OTHER_CONFIG, read_object, Schema
+from trt_openvla_ros.checkpoints.llama import PREFIX
+from trt_openvla_ros.checkpoints.llama_config import LlamaConfig, read_text_config
 from trt_openvla_ros.checkpoints.preprocessor import PIXEL_KEYS
 from trt_openvla_ros.checkpoints.shards import read_shards, Shard
 from trt_openvla_ros.checkpoints.statistics import DataSets
@@ -48,7 +49,6 @@ CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
 STATISTICS = 'dataset_statistics.json'  # only fine-tuned checkpoints have it
 GENERATION = 'generation_config.json'
 PROCESSOR = 'processor_config.json'  # transformers 5 writes the image processor into it
-_WAY_OUT = 'take config.json of the checkpoint that this one was made from'
 
 
 class _Config(Schema):
@@ -108,7 +108,7 @@ class Checkpoint:
 
     @cached_property
     def _facts(self) -> _Config:
-        return checked(_Config, self.config, self.path / CONFIG, _WAY_OUT)
+        return checked(_Config, self.config, self.path / CONFIG, OTHER_CONFIG)
 
     @property
     def llm_backbone_id(self) -> str:
@@ -251,10 +251,10 @@ class Checkpoint:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    # Names are listed for the message alone.
+    hint = '' if path.is_file() else explain(list_names(path.parent))
     return read_object(
-        path,
-        f'the directory is no Hugging Face checkpoint{explain(list_names(path.parent))}',
-        'download it again',
+        path, f'the directory is no Hugging Face checkpoint{hint}', 'download it again'
     )
 
 

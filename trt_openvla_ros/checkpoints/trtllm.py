@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from trt_openvla_ros.checkpoints.llama import ARCHITECTURES, LlamaConfig
+from trt_openvla_ros.checkpoints.llama_config import ARCHITECTURES, LlamaConfig
 from trt_openvla_ros.checkpoints.trtllm_config import Quantization, read_trtllm_config
 from trt_openvla_ros.errors import ConfigError
 

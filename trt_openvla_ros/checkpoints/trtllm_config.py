@@ -11,13 +11,17 @@ from typing import Any, Literal
 
 from trt_openvla_ros.checkpoints.json_files import (
     checked,
-    Count,
     Positive,
     read_object,
     Schema,
     Size,
 )
-from trt_openvla_ros.checkpoints.llama import ARCHITECTURES, check_heads, LlamaConfig
+from trt_openvla_ros.checkpoints.llama_config import (
+    ARCHITECTURES,
+    check_heads,
+    LlamaConfig,
+    LlamaSizes,
+)
 from trt_openvla_ros.errors import ConfigError
 
 # Values that this format may change, but none of our models does. An absent key has this value.
@@ -66,18 +70,11 @@ class Tables(Schema):
         return self.mapping.world_size if self.mapping else 1
 
 
-class TrtllmConfig(Tables):
+class TrtllmConfig(Tables, LlamaSizes):
     """config.json of a checkpoint."""
 
     dtype: Literal['bfloat16', 'float16', 'float32'] = 'float16'
-    vocab_size: Size
-    hidden_size: Size
-    intermediate_size: Size
-    num_hidden_layers: Count
-    num_attention_heads: Count
-    num_key_value_heads: Count | None = None
     head_size: Size | None = None
-    max_position_embeddings: Size
     norm_epsilon: Positive
     rotary_base: Positive = 10000.0
     share_embedding_table: bool = False
@@ -85,19 +82,8 @@ class TrtllmConfig(Tables):
     @property
     def llm(self) -> LlamaConfig:
         """The language model's shape, with the rows that are stored."""
-        heads = self.num_attention_heads
-        return LlamaConfig(
-            vocab_size=self.vocab_size,
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_layers=self.num_hidden_layers,
-            num_heads=heads,
-            num_kv_heads=self.num_key_value_heads or heads,
-            head_dim=self.head_size or self.hidden_size // heads,
-            max_positions=self.max_position_embeddings,
-            rms_norm_eps=self.norm_epsilon,
-            rope_theta=self.rotary_base,
-            tie_word_embeddings=self.share_embedding_table,
+        return self.shape(
+            self.head_size, self.norm_epsilon, self.rotary_base, self.share_embedding_table
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 
 from pydantic import ConfigDict, Field, field_validator
 
-from trt_openvla_ros.checkpoints.json_files import checked, Schema
+from trt_openvla_ros.checkpoints.json_files import checked, OTHER_CONFIG, Schema
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig,
         ConfigError: The backbone or a model is unknown, an argument may not be set, or the lists
             disagree.
     """
-    way_out = 'take config.json of the checkpoint that this one was made from'
-    found = checked(_Towers, config, source, way_out)
+    found = checked(_Towers, config, source, OTHER_CONFIG)
     size, models = VISION_BACKBONES[found.vision_backbone_id]
     ids = found.timm_model_ids or [name for name, _ in models]
     sizes = found.image_sizes or [size] * len(ids)
@@ -150,7 +149,7 @@ def read_towers(config: Mapping[str, Any], source: object) -> tuple[TowerConfig,
 def check_towers(
     towers: Sequence[TowerConfig], pieces: Mapping[str, Piece], source: object
 ) -> None:
-    """Refuse towers of another size than the stored ones, before timm takes memory for them.
+    """Refuse towers of another size than the stored ones, before timm builds them.
 
     Args:
         towers: Towers of config.json.
@@ -170,8 +169,7 @@ def check_towers(
         if tower.kwargs.get('embed_dim', width) != width or depth not in (blocks, blocks + 1):
             raise ConfigError(
                 f'{source}: timm_model_kwargs has {tower.kwargs}, and {blocks} blocks of width '
-                f'{width} are stored as {prefix}*; take config.json of the checkpoint that this '
-                'one was made from'
+                f'{width} are stored as {prefix}*; {OTHER_CONFIG}'
             )
 
 

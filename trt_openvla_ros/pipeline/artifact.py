@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-from trt_openvla_ros.checkpoints.artifact import Manifest
+from trt_openvla_ros.checkpoints.artifact import entry_of, Manifest
 from trt_openvla_ros.checkpoints.hashes import Hashes
 from trt_openvla_ros.errors import ArtifactError
 from trt_openvla_ros.pipeline.machine import check_disk, gpu, versions
@@ -182,7 +182,7 @@ class Artifact:
                 changed |= withdrawn.items()
                 gone = {**gone, **withdrawn}
         self.manifest.save()
-        for entry in {Path(name).parts[0] for name in gone}:
+        for entry in {entry_of(name) for name in gone}:
             _remove(self.path / entry)
 
 

@@ -101,8 +101,7 @@ async def _act(request: Request, service: Service) -> Response:
         with service.queue.place(client):
             question, reading = await _read(request, service)
             dialect = question.dialect
-            with service.budget.hold(question.image.nbytes):
-                prediction = await _unless_gone(request, service.answer(client, question, reading))
+            prediction = await _unless_gone(request, service.answer(client, question, reading))
             body = question.write(prediction)
             status = 200
             return Response(body, media_type='application/json')

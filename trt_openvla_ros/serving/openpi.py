@@ -104,8 +104,7 @@ async def _answer(
             raise Refusal(400, 'the message is a text frame; observations are binary msgpack')
         with service.budget.hold(_COPIES * len(data)):
             question, reading = await service.read(read_observation, data)
-        with service.budget.hold(question.image.nbytes):
-            prediction = await service.answer(client, question, reading)
+        prediction = await service.answer(client, question, reading)
         service.metrics.answered('openpi', 200)
         return write_answer(prediction, previous)
 

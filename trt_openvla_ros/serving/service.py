@@ -148,9 +148,10 @@ class Service:
         try:
             # Before the queue, so nobody waits only to hear of a typing error.
             self._policy.check(question.instruction, question.unnorm_key)
-            prediction, begun = await self.queue.run(
-                client, partial(self._predict, question), self.settings.timeout
-            )
+            with self.budget.hold(question.image.nbytes):
+                prediction, begun = await self.queue.run(
+                    client, partial(self._predict, question), self.settings.timeout
+                )
             admit(prediction, self._policy.description, self.settings.max_forced_tokens)
         except PolicyError as error:
             if isinstance(error, BrokenEngineError):

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trt_openvla_ros.engines.torch.linears import through_e4m3
 
 if TYPE_CHECKING:
-    from trt_openvla_ros.checkpoints.llama import LlamaConfig
+    from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
     from trt_openvla_ros.engines.torch.llama_weights import LayerWeights
 
 

@@ -10,12 +10,8 @@ from pathlib import Path
 
 import torch
 
-from trt_openvla_ros.checkpoints.llama import (
-    EMBEDDING_WEIGHT,
-    HEAD_WEIGHT,
-    LlamaConfig,
-    trtllm_names,
-)
+from trt_openvla_ros.checkpoints.llama import EMBEDDING_WEIGHT, HEAD_WEIGHT, trtllm_names
+from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
 from trt_openvla_ros.checkpoints.tensor_files import (
     DTYPES,
     joined,

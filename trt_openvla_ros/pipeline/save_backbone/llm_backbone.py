@@ -14,8 +14,8 @@ from trt_openvla_ros.checkpoints.llama import (
     hugging_face_shapes,
     is_buffer,
     PREFIX,
-    write_text_config,
 )
+from trt_openvla_ros.checkpoints.llama_config import write_text_config
 from trt_openvla_ros.checkpoints.released import Checkpoint, CONFIG, GENERATION
 from trt_openvla_ros.checkpoints.tensor_files import DTYPES, Piece, write_shards
 from trt_openvla_ros.checkpoints.tokenizer import copy_tokenizer, Tokenizer
