@@ -245,7 +245,7 @@ class ActionStatistics:
             raise ConfigError('q01 or q99 is not finite')
         with np.errstate(over='ignore'):
             span = self.q99 - self.q01
-        wrong = np.flatnonzero(np.isinf(span) | (self.mask & (span < 0)))
+        wrong = np.flatnonzero(np.isinf(span) | np.where(self.mask, span < 0, False))
         if len(wrong):
             at = wrong[0]
             raise ConfigError(
