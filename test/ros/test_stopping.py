@@ -243,7 +243,9 @@ def test_a_signal_ends_a_stage_that_computes_for_ever(begin_deep, exact_artifact
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_node_in_an_inference(begin_deep, graph, golden, number):
+def test_a_signal_ends_a_node_in_an_inference_and_its_place_in_the_graph(
+    begin_deep, graph, golden, number
+):
     process = begin_deep(
         'trt_openvla_ros.nodes.policy_node',
         *('--ros-args', '-p', f'checkpoint:={MODEL}', '-p', 'engine:=encoding'),
@@ -257,6 +259,9 @@ def test_a_signal_ends_a_node_in_an_inference(begin_deep, graph, golden, number)
     stop(process, number)
 
     assert process.returncode == 0
+    deadline = time.monotonic() + 5  # of a node that just vanished, DDS tells after 20 s
+    while 'policy' in probe.node.get_node_names():
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,4 @@
-"""A lifecycle node that survives an impossible transition and a broken policy."""
+"""A lifecycle node that survives wrong transitions and a broken policy, and really ends."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ class PatientLifecycleNode(LifecycleNode):
         """Answer ERROR if something broke, as on_deactivate does."""
         answer = super().on_cleanup(state)
         return TransitionCallbackReturn.ERROR if self.broken else answer
+
+    def destroy_node(self) -> None:
+        """Destroy the node, and its state machine, which rclpy lets keep the node in the graph."""
+        machine = self.__dict__.pop('_state_machine', None)  # a half-made node has none
+        super().destroy_node()
+        if machine is not None:
+            machine.destroy_when_not_in_use()
 
     def _leave(self) -> None:
         # Another transition may have come first, and ended in on_error or in a shutdown.

@@ -22,7 +22,7 @@ def run(make_node: Callable[[], Node]) -> None:
     An error while the node is made, such as a wrong parameter, ends the process with its message.
 
     Raises:
-        KeyboardInterrupt: The process was told to stop; the node is destroyed.
+        KeyboardInterrupt: The process was told to stop; the node has left the graph.
     """
     try:
         # rclpy's own handlers take the context from a node in the middle of its work.
