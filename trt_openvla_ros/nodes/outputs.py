@@ -15,6 +15,7 @@ from trt_openvla_ros.nodes.conversions import age_of, to_message
 from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.parameters import PolicyParameters
 from trt_openvla_ros.nodes.qos import overridable
+from trt_openvla_ros.nodes.stamps import why_late
 from trt_openvla_ros.nodes.topics import (
     ACTION,
     PROMPT_IMAGE,
@@ -73,8 +74,11 @@ class Outputs:
         """Publish the reasoning so far."""
         self._publish(REASONING_STREAM, String(data=reasoning))
 
-    def publish(self, step: Step, parameters: PolicyParameters) -> None:
+    def publish(self, step: Step, parameters: PolicyParameters) -> str:
         """Publish an action with its reasoning.
+
+        Returns:
+            Reason why nothing was published: the image has become too old; '' if all was.
 
         Raises:
             OutputError: The gate refuses the action.
@@ -86,17 +90,22 @@ class Outputs:
         message.header.frame_id = parameters.action_frame
         message.camera_frame = source.header.frame_id
         message.instruction = step.instruction
-        self._sequence += 1
-        message.sequence = self._sequence
-        message.image_age = age_of(source, self._node.get_clock())
         for name in ('checkpoint', 'engine', 'dtype', 'device'):
             setattr(message, name, getattr(description, name))
+        # Last, and the age that is published: the process may have been stopped at any line above.
+        message.image_age = age_of(source, self._node.get_clock())
+        late = why_late(message.image_age, message.inference_time, parameters.max_image_age)
+        if late:
+            return late
+        self._sequence += 1
+        message.sequence = self._sequence
         self._publish(ACTION, message)
         self._publish(REASONING, String(data=step.prediction.reasoning))
         if parameters.publish_prompt_image:
             preview = to_message(self._policy.preview(step.image))
             preview.header = source.header
             self._publish(PROMPT_IMAGE, preview)
+        return ''
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""

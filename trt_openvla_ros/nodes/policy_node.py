@@ -23,7 +23,7 @@ from trt_openvla_ros.errors import (
     OutputError,
     PolicyError,
 )
-from trt_openvla_ros.nodes.conversions import age_of, stamp_of, to_rgb
+from trt_openvla_ros.nodes.conversions import stamp_of, to_rgb
 from trt_openvla_ros.nodes.diagnostics import describe, Statistics
 from trt_openvla_ros.nodes.inputs import Inputs
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
@@ -32,7 +32,7 @@ from trt_openvla_ros.nodes.outputs import Outputs, Step
 from trt_openvla_ros.nodes.parameters import declare, PolicyParameters, read, why_no_choice
 from trt_openvla_ros.nodes.qos import warn_of_unused
 from trt_openvla_ros.nodes.run import run
-from trt_openvla_ros.nodes.stamps import why_late, why_stale
+from trt_openvla_ros.nodes.stamps import why_stale
 from trt_openvla_ros.nodes.topics import DIAGNOSTICS
 from trt_openvla_ros.nodes.worker import Worker
 from trt_openvla_ros.version import package_version
@@ -235,17 +235,11 @@ class PolicyNode(PatientLifecycleNode):
         return Step(message, image, instruction, prediction)
 
     def _publish(self, step: Step) -> None:
-        parameters = read(self, PolicyParameters)
-        reason = why_late(
-            age_of(step.source, self.get_clock()),
-            step.prediction.timings['total'],
-            parameters.max_image_age,
-        )
+        reason = self._outputs.publish(step, read(self, PolicyParameters))
         if reason:
             self._statistics.count('actions_late', reason=reason)
             self.get_logger().warning(f'no action: {reason}', throttle_duration_sec=_THROTTLE)
             return
-        self._outputs.publish(step, parameters)
         self._statistics.count('actions')
         self._statistics.count('out_of_range_tokens', step.prediction.out_of_range)
         self._statistics.time(step.prediction.timings)
