@@ -58,7 +58,7 @@ def test_step_that_raises_is_counted_and_the_next_one_done(graph, held, golden, 
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
     with monkeypatch.context() as patch:
-        patch.setattr(held, 'encode', lambda self, pixels: 1 / 0)
+        patch.setattr(held, 'encode', lambda self, views: 1 / 0)
         probe.send(golden.image('case20'))
         probe.counted(internal_errors=1)
 

@@ -136,11 +136,10 @@ class Policy:
         start = time.perf_counter()
         unnorm_key, statistics = self.description.find(unnorm_key)
         prompt, ids = spec.prompter(instruction, verbatim)
-        pixel_values = spec.processor(image)
+        views = spec.processor(image)
         preprocessed = time.perf_counter()
         with computing():
-            embeddings = engines.vision.encode(pixel_values)
-            seen = time.perf_counter()
+            embeddings = engines.vision.encode(views)
             decoding = spec.decoding(statistics, on_reasoning)
             generation = engines.language.generate(ids, embeddings, decoding)
         tokenizer = spec.prompter.tokenizer
@@ -165,7 +164,7 @@ class Policy:
             transcript=self._transcribe(ids, generation.ids),
             timings=Timings(
                 preprocess=preprocessed - start,
-                vision=seen - preprocessed,
+                vision=engines.vision.encode_time,
                 prefill=generation.prefill_time,
                 decode=generation.decode_time,
                 total=time.perf_counter() - start,
@@ -190,9 +189,9 @@ class Policy:
         height, width = 48, 64
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
-        images = [self.spec.processor(image) for image in (first, 255 - first)]
+        views = [self.spec.processor(image) for image in (first, 255 - first)]
         with computing():
-            embeddings = [vision.encode(image) for image in images]
+            embeddings = [vision.encode(view) for view in views]
             logits = [language.first_logits(ids, e) for e in embeddings]
         if len(embeddings[0]) != self.description.image_tokens:
             raise EngineError(
