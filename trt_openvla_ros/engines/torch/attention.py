@@ -27,7 +27,8 @@ def attend(
     Args:
         qkv: [T, (H + 2 K) E] queries, keys and values of the tokens.
         rotation: [2, at least C, E] cosines and sines of the positions.
-        keys, values: [K, C, E] parts of the cache; row p is position p.
+        keys: [K, C, E] part of the cache; row p is position p.
+        values: [K, C, E], likewise.
         position: [1] int64 position of the first token, on the device.
         num_heads: H.
         window: Positions of the cache that are read, from the first on; None reads all.
@@ -58,7 +59,8 @@ def attention(
 
     Args:
         query: [H, T, E].
-        keys, values: [K, C, E].
+        keys: [K, C, E].
+        values: [K, C, E].
         mask: [T, C] bool, True for attended positions; None attends causally.
 
     Returns:
