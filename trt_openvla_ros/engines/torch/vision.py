@@ -144,7 +144,6 @@ class TorchVision:
         host = self.normalise.check(views)
         self._marks = Marks(self.device)
         with current(self.device):
-            self._marks.mark()
             if self.device.type == 'cuda':
                 # Copies from pinned memory do not wait; PyTorch keeps it until they end.
                 host = host.pin_memory()
