@@ -192,8 +192,8 @@ class PolicyTimings(TypedDict):
     """Seconds by part of one prediction.
 
     Attributes:
-        preprocess: Prompt and pixel values.
-        vision: Image embeddings.
+        preprocess: Prompt, and views of an image that was not prepared.
+        vision: Pixel values and image embeddings.
         prefill: Prompt to first token.
         decode: All further tokens.
         total: Image and instruction to prediction.
