@@ -39,6 +39,7 @@ from trt_openvla_ros.pictures import read_picture_file
 ROOT = Path(__file__).parents[1]
 PHOTO = files('trt_openvla_ros.pipeline') / 'coffee.jpg'
 NODE = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros' / 'policy_node'
+PROFILE = ROOT / 'config' / 'fast_dds_images.xml'
 SIZES = ((640, 480), (1920, 1080))  # width, height [px]
 SLOW, FAST = 10.0, 30.0  # [Hz]
 _PATIENCE = 120.0  # [s] longest wait for loading and the first action
@@ -191,6 +192,8 @@ def main() -> int:
 
     # Use a separate domain, so that the actions move nothing else on the network.
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    # As docs/node.md advises for large images, unless the caller has a profile.
+    os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
     print(f'instruction: {args.instruction}')
     print('    n  x y z [m], roll pitch yaw [rad], gripper; latency')
     result: dict[str, Any] = {}
