@@ -11,8 +11,10 @@ from trt_openvla_ros.nodes.run import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(100):
-        bytearray(6 << 20)
+    for _ in range(30):
+        # As many copies of 6 MB as there are of an image on its way.
+        copies = [bytearray(6 << 20) for _ in range(4)]
+        del copies
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 if sys.argv[1] == 'kept':
@@ -27,5 +29,4 @@ def test_images_take_memory_of_earlier_ones():
     for how in ('kept', 'returned'):
         words = [sys.executable, '-c', PROGRAM, how]
         found[how] = int(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
-    # 100 images of 6 MB have 150,000 pages of 4 KB, or 300 of 2 MB.
-    assert found['kept'] < 0.1 * found['returned']
+    assert found['kept'] < 0.2 * found['returned'], found

@@ -91,6 +91,22 @@ def test_numbers_of_quantisation_are_those_measured(name):
     assert f'success, of {scenes} scenes' in (ROOT / page).read_text()
 
 
+def test_latencies_of_the_node_are_those_measured():
+    measured = json.loads((ROOT / 'docs' / 'benchmarks' / 'node.json').read_text())
+    small, large, fast = (measured[k] for k in ('640x480', '1920x1080', '1920x1080 at 30 Hz'))
+    parts = [small['overhead'], large['overhead']]
+    parts += [fast[name] for name in ('age', 'inference', 'preprocess')]
+    wanted = [[f'{part[name]:.1f} ms' for name in ('p50_ms', 'p95_ms')] for part in parts]
+    found = [row[1:3] for row in rows('docs/benchmarks.md', 'measured')]
+    assert found[: len(wanted)] == wanted
+    text = (ROOT / 'docs' / 'node.md').read_text()
+    rounded = [f'{part["p50_ms"]:.0f} ms' for part in parts[:2]]
+    assert (
+        f'ROS takes {rounded[0]} of a step with images of 640 x 480, and {rounded[1]} with 1920 x 1080'
+        in text
+    )
+
+
 @pytest.mark.parametrize('page', ['README.md', 'docs/benchmarks.md'])
 def test_numbers_of_success_are_those_measured(page):
     measured = json.loads((ROOT / 'docs' / 'benchmarks' / 'evaluate.json').read_text())

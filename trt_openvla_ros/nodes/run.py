@@ -16,7 +16,6 @@ from rclpy.signals import SignalHandlerOptions
 from trt_openvla_ros.errors import PolicyError
 from trt_openvla_ros.process import wake_by
 
-
 # glibc's numbers of what mallopt sets, and values: the largest threshold that it takes, which an
 # image of 4K fits into, and a few such images [bytes].
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 128 << 20), (-3, 32 << 20)
