@@ -1,4 +1,4 @@
-"""Drafts of an answer from the answer of the step before, for engines that verify many ids at once.
+"""Drafts of an answer from the one before, for engines that verify many ids at once.
 
 Consecutive answers of a robot's policy say nearly the same: the task and the plan stay, numbers of
 boxes and points change, then a few words of the move, then the action. So the previous answer is
@@ -152,9 +152,8 @@ class PreviousAnswer:
         now = self._now
         new = ids[len(now.ids) :]
         pairs = list(zip(now.draft, new, strict=False))
-        right = next(
-            (n for n, (drafted, token) in enumerate(pairs) if drafted != token), len(pairs)
-        )
+        wrong = (n for n, (drafted, token) in enumerate(pairs) if drafted != token)
+        right = next(wrong, len(pairs))
         for index, age in enumerate(now.draft_ages[: min(right + 1, len(pairs))]):
             self._drafted[age] += 1
             self._right[age] += index < right
