@@ -166,3 +166,34 @@ def test_drafts_get_short_when_answers_begin_to_differ():
         verify(drafter, [draw.randrange(100, 800) for _ in range(30)])
     drafter.begin()
     assert len(drafter.propose([])) < 4
+
+
+def test_what_the_model_chose_behind_a_wrong_id_is_the_next_draft():
+    drafter = taught(*[answer()] * 8)
+    wanted = answer(box=(150, 151, 152, 103))
+    at = wanted.index(150)
+    drafter.begin()
+    draft = drafter.propose([])
+    assert draft == answer()
+    # The first wrong number leads the next one astray, and not the third.
+    chosen = [*wanted[: at + 2], 155, COMMA, *wanted[at + 4 :], 0]
+    drafter.observe(chosen)
+    assert drafter.propose(wanted[: at + 1]) == [*chosen[at + 1 : -1]]
+
+
+def test_guesses_behind_a_replaced_part_are_not_used():
+    drafter = taught(*[answer()] * 8)
+    wanted = answer(move=(40,))
+    at = wanted.index(POINTS)
+    drafter.begin()
+    drafter.propose([])
+    drafter.observe([*wanted[: at + 1], *range(700, 700 + len(answer()) - at)])
+    assert drafter.propose(wanted[: at + 1])[:3] == [COLON, 110, COMMA]
+
+
+def test_guesses_of_one_answer_are_not_used_for_another():
+    drafter = taught(*[answer()] * 8)
+    drafter.begin()
+    drafter.observe([800] * len(drafter.propose([])))
+    drafter.begin()
+    assert drafter.propose([]) == answer()
