@@ -7,6 +7,7 @@ import torch
 
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.engines.base import Decoding
+from trt_openvla_ros.engines.drafting import PreviousAnswer
 from trt_openvla_ros.engines.torch.language import TorchLanguage
 
 IDS = [1, 512, 29901, 1724, 3158, 29871]
@@ -73,12 +74,19 @@ PLANS = strategies.lists(
 
 
 @pytest.fixture(scope='module')
-def ways(tmp_path_factory):
-    """Give each way to generate, on a CPU and in CUDA's buckets, with its greedy answer."""
+def engines(tmp_path_factory):
+    """Load an engine as it is on a CPU, and one with CUDA's buckets."""
     llm = {**TINY_LLM, 'num_key_value_heads': 2, 'max_position_embeddings': 64}
     path = write_random_checkpoint(tmp_path_factory.mktemp('llm'), llm=llm)
     plain, padded = (TorchLanguage(Checkpoint.open(path), CPU, torch.float32) for _ in range(2))
     padded.passes._bucketed, padded.passes.ahead = True, 8
+    return plain, padded
+
+
+@pytest.fixture(scope='module')
+def ways(engines):
+    """Give each way to generate with its greedy answer."""
+    plain, _ = engines
     image = torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
 
     def way(engine, decoding):
@@ -87,7 +95,7 @@ def ways(tmp_path_factory):
 
         return generate, plain.generate(IDS, image, decoding)
 
-    return [way(engine, decoding) for engine in (plain, padded) for decoding in DECODINGS]
+    return [way(engine, decoding) for engine in engines for decoding in DECODINGS]
 
 
 def replace_drafter(decoding, drafter):
@@ -114,8 +122,31 @@ def test_any_draft_leaves_the_answer_as_it_is(ways, index, plan):
         assert found.passes < max(2, len(greedy.ids))
 
 
-def test_each_id_is_told_once_with_drafts(ways):
+@pytest.mark.parametrize('index', range(len(DECODINGS)))
+def test_the_previous_answer_leaves_the_answer_as_it_is(engines, index):
+    generator = torch.Generator().manual_seed(index)
+    first, second = (torch.randn(16, 32, generator=generator) for _ in range(2))
+    greedy = passes = 0
+    for engine in engines:
+        drafter = PreviousAnswer(31)
+        # From one image to another, and back.
+        for share in (0.0, 0.001, 0.002, 0.1, 0.2, 1.0, 1.0, 0.0, 0.0):
+            image = (1 - share) * first + share * second
+            wanted = engines[0].generate(IDS, image, DECODINGS[index])
+            drafter.begin()
+            found = engine.generate(IDS, image, replace_drafter(DECODINGS[index], drafter))
+            drafter.keep(found.ids)
+            assert (found.ids, found.out_of_range) == (wanted.ids, wanted.out_of_range)
+            greedy, passes = greedy + len(wanted.ids), passes + found.passes
+    assert passes < 0.8 * greedy
+
+
+def test_a_drafter_is_told_what_each_row_chose(ways):
     generate, greedy = ways[0]
-    drafter = Planned([('right', 3), ('replaced', 2), ('none', 0)], greedy.ids)
+    drafter = Planned([('replaced', 2)], greedy.ids)
+    told = []
+    drafter.observe = told.append
     assert generate(drafter).ids == greedy.ids
-    assert drafter.drafts > 2
+    assert told[0][:3] == greedy.ids[:3]
+    assert len(told[0]) == len(greedy.ids)
+    assert len(told) == drafter.drafts

@@ -18,7 +18,12 @@ WEIGHTS = ('bfloat16', 'fp8', 'int8', 'int4')
 
 
 class Drafter(Protocol):
-    """The protocol of what guesses an answer, so that an engine may verify many ids at once."""
+    """The protocol of what guesses an answer, so that an engine may verify many ids at once.
+
+    A drafter that wants to know more also has `observe(chosen)`. An engine may call it after each
+    pass with a draft. It gets the ids that an unconstrained argmax chose at the place of each
+    verified id of the draft, and behind the last one.
+    """
 
     def propose(self, ids: Sequence[int]) -> Sequence[int]:
         """Give ids that may follow the answer's ids so far; none if there is no guess.

@@ -251,6 +251,8 @@ class _Answer:
     def _take_rows(self) -> None:
         """Take the draft's ids as far as they are what would have been chosen, and one more."""
         rows = self._run.read_rows(1 + len(self._draft))
+        if hasattr(self._decoding.drafter, 'observe'):
+            self._decoding.drafter.observe([int(free) for _, _, free, _ in rows])
         for row, drafted in zip(rows, [*self._draft, None], strict=True):
             bound, bound_best, free, free_best = row
             constrained = self.progress.constrained
