@@ -7,7 +7,7 @@ overlay = $(env) && source install$(of)/setup.bash
 bin = install$(of)/trt_openvla_ros/lib/trt_openvla_ros
 checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
-.PHONY: help build demo evaluate train serve test lint docs bench forced pipeline agreement clean
+.PHONY: help build demo evaluate train serve test lint docs bench drafting forced pipeline agreement clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
@@ -43,6 +43,9 @@ bench: build  ## compare the policy with transformers, and measure the node's ov
 	@$(overlay) && PYTHONPATH=test/support:$$PYTHONPATH \
 	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json)
 	@$(overlay) && python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
+
+drafting: build  ## compare steps with and without drafts, for docs/drafting.md
+	@$(overlay) && python benchmarks/drafting.py $(if $(JSON),--json $(JSON)/drafting.json)
 
 forced: build  ## count the action tokens that the constraint forces, for decision 2
 	@$(overlay) && python benchmarks/forced_tokens.py $(if $(JSON),--json $(JSON)/forced_tokens.json)

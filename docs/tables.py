@@ -13,6 +13,7 @@ import argparse
 import ast
 from collections.abc import Callable, Iterable
 import difflib
+import json
 from pathlib import Path
 import re
 import sys
@@ -20,6 +21,7 @@ import sys
 from trt_openvla_ros.nodes.parameters import PolicyParameters, SimParameters
 from trt_openvla_ros.nodes.topics import POLICY_TOPICS, SIM_SERVICES, SIM_TOPICS
 from trt_openvla_ros.pipeline.configuration import Config
+from trt_openvla_ros.policy.loading import ModelSettings
 from trt_openvla_ros.serving.settings import ServerSettings
 from trt_openvla_ros.settings import list_settings, Setting
 
@@ -68,6 +70,40 @@ def common_table() -> list[str]:
     rows = [(name, settings[name]) for name in _COMMON]
     return markdown(
         'parameter, default, meaning', [(code(n), default_of(s), s.description) for n, s in rows]
+    )
+
+
+def drafting_table() -> list[str]:
+    """List what `make drafting` measured."""
+    found = json.loads((ROOT / 'docs' / 'benchmarks' / 'drafting.json').read_text())
+    kept = next(name for name in found['success'] if name.startswith('keep_reasoning_'))
+    rows = [
+        ('draft_tokens: 0', 1.0, found['greedy'], 'greedy'),
+        (
+            f'draft_tokens: {found["draft_tokens"]}',
+            found['passes_per_token'],
+            found['drafted'],
+            'drafted',
+        ),
+        (
+            kept.replace('reasoning_', 'reasoning: '),
+            found[kept]['passes_per_token'],
+            found[kept],
+            kept,
+        ),
+    ]
+    return markdown(
+        'setting, passes per token, step p50, step p95, success',
+        [
+            (
+                code(name),
+                f'{passes:.2f}',
+                f'{times["p50_ms"]:.0f} ms',
+                f'{times["p95_ms"]:.0f} ms',
+                f'{100 * found["success"][key]:.1f} %',
+            )
+            for name, passes, times, key in rows
+        ],
     )
 
 
@@ -147,6 +183,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'common parameters': common_table,
     'policy parameters': lambda: settings_table(list_settings(PolicyParameters), run_time=True),
     'simulation parameters': lambda: settings_table(list_settings(SimParameters), run_time=True),
+    'drafting parameters': lambda: settings_table(
+        {name: list_settings(ModelSettings)[name] for name in ('draft_tokens', 'keep_reasoning')}
+    ),
+    'drafting': drafting_table,
     'policy topics': lambda: topics_table(POLICY_TOPICS),
     'simulation topics': lambda: topics_table(SIM_TOPICS),
     'simulation services': services_table,

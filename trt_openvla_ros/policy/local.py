@@ -243,6 +243,7 @@ class Policy:
         if np.array_equal(*logits):
             raise EngineError('self-test: two different images lead to the same logits')
         if hasattr(language, 'prepare'):
-            decoding = self.spec.decoding(self.description.find(None)[1])
+            statistics = self.description.find(None)[1]
+            decoding = self.spec.decoding(statistics, drafter=self._memory.drafter)
             with computing():
                 language.prepare(ids, embeddings[0], decoding)
