@@ -48,7 +48,9 @@ def both(case, dtype, cache_scale=None):
         part[:, position:] = torch.nan
     given = guarded(qkv), guarded(rotation), *ours, at, heads, cache_scale
     actual = launch_attend(*given)
-    expected = attend(qkv, rotation, *cache, at, heads, None, cache_scale)
+    expected = attend(
+        qkv, rotation, *cache, at, num_heads=heads, window=None, cache_scale=cache_scale
+    )
     return (actual, *ours), (expected, *cache), slice(position, position + length)
 
 

@@ -1,7 +1,6 @@
-"""Attention of new rows of one sequence over a static cache, with their rotation and cache write.
+"""The attention of a step: rotary embedding, cache and softmax.
 
-T: new rows, K: key-value heads, H: query heads, E: width of a head, P: length of the cache,
-W: attended part of the cache.
+T: tokens of the step, H: heads, K: key-value heads, C: length of the cache, E: width of a head.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trt_openvla_ros.engines.torch.kernels import operators
 from trt_openvla_ros.engines.torch.linears import through_e4m3
 
-# Rows from which on attention is bound by arithmetic, and left to the operators of torch.
-MAX_KERNEL_ROWS = 64
+# From more tokens on, arithmetic is the limit and not the cache, and torch's operators do it well.
+MAX_KERNEL_TOKENS = 64
 
 
 def attend(
@@ -22,72 +21,74 @@ def attend(
     keys: torch.Tensor,
     values: torch.Tensor,
     position: torch.Tensor,
+    *,
     num_heads: int,
-    window: int | None = None,
-    cache_scale: torch.Tensor | None = None,
-    keep: int | None = None,
+    window: int | None,
+    cache_scale: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Rotate queries and keys, write keys and values to the cache, and attend.
+    """Cache the keys and values of some tokens, and attend to all up to each of them.
 
-    Row r attends to all cached positions before the first row, and to the rows up to itself.
-    Nothing waits for the position to come from the device.
+    On a GPU a kernel does it for up to MAX_KERNEL_TOKENS tokens. It reads the filled part of the
+    cache, and nothing waits for the position to come from there.
 
     Args:
-        qkv: [T, (H + 2 K) E] queries, keys and values of new rows.
-        rotation: [2, P, E] cosines and sines of all positions.
-        keys: [K, P, E] cached keys; those of the new rows are written.
-        values: The same of values.
-        position: [1] int64 position of the first row; the last one is less than P.
+        qkv: [T, (H + 2 K) E] queries, keys and values of the tokens.
+        rotation: [2, at least C, E] cosines and sines of the positions.
+        keys: [K, C, E] part of the cache; row p is position p.
+        values: [K, C, E], likewise.
+        position: [1] int64 position of the first token, on the device.
         num_heads: H.
-        window: W, which is more than the last position. If it is T, the position is 0: the rows
-            are the whole sequence. None attends to the whole cache, of which most is masked.
-            Unused on a GPU with up to MAX_KERNEL_ROWS rows: a kernel reads what is filled.
-        cache_scale: [1] float32 scale of an FP8 cache; None for a cache without.
-        keep: Rows of the result, counted from the end; None for all.
+        window: Positions of the cache that are read, from the first on; None reads all.
+            The kernel needs no window.
+        cache_scale: [1] float32 scale of an FP8 cache; None if there is none.
 
     Returns:
-        [T or keep, H E] in the dtype of qkv.
+        [T, H E] outputs of the heads.
     """
-    length, (kv_heads, _, width) = len(qkv), keys.shape
-    keep = length if keep is None else keep
-    if length <= MAX_KERNEL_ROWS and operators.usable(qkv):
-        attended = operators.attend(
+    if len(qkv) <= MAX_KERNEL_TOKENS and operators.usable(qkv):
+        return operators.attend(
             qkv.contiguous(), rotation, keys, values, position, num_heads, cache_scale
         )
-        return attended[-keep:]
-    window = keys.shape[1] if window is None else window
-    positions = position
-    if length > 1:
-        positions = position + torch.arange(length, device=qkv.device)
-    heads = qkv.view(1, length, -1, width).transpose(1, 2)
-    turned, value = heads.split([num_heads + kv_heads, kv_heads], dim=1)
-    turned = _rotate(turned, rotation.index_select(1, positions))
-    query, key = turned.split([num_heads, kv_heads], dim=1)
+    kv_heads, length, width = keys.shape
+    positions = position + torch.arange(len(qkv), device=qkv.device)
+    parts = qkv.view(len(qkv), -1, width).transpose(0, 1)
+    turned, value = parts.split([num_heads + kv_heads, kv_heads])
+    query, key = rotate(turned, rotation[:, positions]).split([num_heads, kv_heads])
     if cache_scale is not None:
         # The cache holds values already rounded to FP8, so its readers need no scale.
         key, value = (through_e4m3(part, cache_scale) for part in (key, value))
-    keys.index_copy_(1, positions, key[0])
-    values.index_copy_(1, positions, value[0])
-    attended_keys, attended_values = keys[None, :, :window], values[None, :, :window]
-    if kv_heads != num_heads:
-        groups = num_heads // kv_heads
-        attended_keys = attended_keys.repeat_interleave(groups, dim=1)
-        attended_values = attended_values.repeat_interleave(groups, dim=1)
-    mask = None
-    if window != length:
-        mask = torch.arange(window, device=qkv.device) <= positions[-keep:, None]
+    keys.index_copy_(1, positions, key)
+    values.index_copy_(1, positions, value)
+    keys, values = (part[:, :window] for part in (keys, values))
+    mask = torch.arange(window or length, device=qkv.device) <= positions[:, None]
+    return attention(query, keys, values, mask)
+
+
+def attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Attend with grouped heads.
+
+    Args:
+        query: [H, T, E].
+        keys: [K, C, E].
+        values: [K, C, E].
+        mask: [T, C] bool, True for attended positions; None attends causally.
+
+    Returns:
+        [T, H E] outputs of the heads.
+    """
+    groups = len(query) // len(keys)
+    if groups > 1:
+        keys, values = (part.repeat_interleave(groups, dim=0) for part in (keys, values))
     attended = F.scaled_dot_product_attention(
-        query[:, :, -keep:],
-        attended_keys,
-        attended_values,
-        attn_mask=mask,
-        is_causal=mask is None and keep == length > 1,
-    )
-    return attended.transpose(1, 2).reshape(keep, -1)
+        query[None], keys[None], values[None], attn_mask=mask, is_causal=mask is None
+    )[0]
+    return attended.transpose(0, 1).flatten(1)
 
 
-def _rotate(states: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Rotate [1, heads, T, E] by rotation [2, T, E]."""
+def rotate(states: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Rotate [heads, L, E] by rotation [2, L, E]."""
     half = states.shape[-1] // 2
     sine = rotation[1, :, :half]
     turned = states * rotation[0]

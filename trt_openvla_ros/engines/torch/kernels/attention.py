@@ -51,7 +51,8 @@ def _attended(
     return new_best, total, sums
 
 
-@triton.jit(do_not_specialize=['length'])
+# Lengths are values, so that one kernel serves a cache that grows.
+@triton.jit(do_not_specialize=['length', 'positions', 'table'])
 def attend_kernel(
     parts,
     bests,
@@ -63,12 +64,12 @@ def attend_kernel(
     position,
     cache_scale,
     length,
+    positions,
+    table,
     width,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     HEAD: tl.constexpr,
-    POSITIONS: tl.constexpr,
-    TABLE: tl.constexpr,
     SPLITS: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
@@ -84,18 +85,18 @@ def attend_kernel(
         bests: [SPLITS + 1, length, HEADS] float32 largest scores.
         totals: The same of sums of weights.
         qkv: [length, (HEADS + 2 KV_HEADS) HEAD] queries, keys and values.
-        rotation: [2, TABLE, HEAD] cosines and sines.
-        keys: [KV_HEADS, POSITIONS, HEAD] cache.
+        rotation: [2, table, HEAD] cosines and sines.
+        keys: [KV_HEADS, positions, HEAD] cache.
         values: The same.
         position: [1] int64 position of the first row.
         cache_scale: [1] float32, if ROUND.
         length: New rows.
+        positions: Length of the cache.
+        table: Positions of the table.
         width: Factor of the scores.
         HEADS: Query heads.
         KV_HEADS: Key-value heads.
         HEAD: Width of a head.
-        POSITIONS: Length of the cache.
-        TABLE: Positions of the table.
         SPLITS: Parts of the cache.
         QUERIES: Rows of a program.
         KEYS: Positions of a step.
@@ -115,7 +116,7 @@ def attend_kernel(
     stride = (HEADS + 2 * KV_HEADS) * HEAD
     half = tl.arange(0, HALF_BLOCK)[None, :]
     full = tl.arange(0, BLOCK)[None, :]
-    sine = rotation + TABLE * HEAD
+    sine = rotation + table * HEAD
     q_low, q_high = rotated(
         qkv + (row * stride + head * HEAD)[:, None],
         row[:, None] < length,
@@ -128,8 +129,8 @@ def attend_kernel(
     best = tl.full([QUERIES], -float('inf'), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     sums = tl.zeros([QUERIES, BLOCK], tl.float32)
-    keys += kv.to(tl.int64) * POSITIONS * HEAD
-    values += kv.to(tl.int64) * POSITIONS * HEAD
+    keys += kv.to(tl.int64) * positions * HEAD
+    values += kv.to(tl.int64) * positions * HEAD
     if split < SPLITS:
         # Whole steps, as evenly as they go.
         each = tl.cdiv(tl.cdiv(start, KEYS), SPLITS) * KEYS
@@ -223,18 +224,16 @@ def combine_kernel(
 
 
 def constants(
-    length: int, num_heads: int, keys: torch.Tensor, rotation: torch.Tensor, rounded: bool
+    length: int, num_heads: int, keys: torch.Tensor, rounded: bool
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Give the constants of both kernels for these tensors."""
-    kv_heads, positions, head = keys.shape
+    kv_heads, _, head = keys.shape
     blocks = attention_blocks(length * (num_heads // kv_heads), kv_heads)
     full = max(16, triton.next_power_of_2(head))
     attend = {
         'HEADS': num_heads,
         'KV_HEADS': kv_heads,
         'HEAD': head,
-        'POSITIONS': positions,
-        'TABLE': rotation.shape[1],
         'SPLITS': blocks.splits,
         'QUERIES': blocks.queries,
         'KEYS': blocks.keys,
@@ -264,7 +263,7 @@ def launch_attend(
 ) -> torch.Tensor:
     """Run the kernels; operators.attend says what the arguments are."""
     length, kv_heads, head = len(qkv), *keys.shape[::2]
-    attend, combine = constants(length, num_heads, keys, rotation, cache_scale is not None)
+    attend, combine = constants(length, num_heads, keys, cache_scale is not None)
     count, parts = length * num_heads, combine['PARTS']
     sums = torch.empty(parts, count, head, dtype=torch.float32, device=qkv.device)
     bests = torch.empty(parts, count, dtype=torch.float32, device=qkv.device)
@@ -282,6 +281,8 @@ def launch_attend(
         position,
         cache_scale,
         length,
+        keys.shape[1],
+        rotation.shape[1],
         head**-0.5,
         **attend,
         num_warps=4,
