@@ -127,7 +127,7 @@ def test_engines_are_compared_where_they_can_be_run(
 
 
 def test_weights_that_are_quantised_already_are_not_quantised_again(artifact):
-    with pytest.raises(ConfigError, match='in bf16 already.*leave weights empty'):
+    with pytest.raises(ConfigError, match=r'in bf16 already.*leave weights empty'):
         Policy.from_checkpoint(artifact, 'toy_arm', weights='int8')
 
 

@@ -87,5 +87,5 @@ def test_an_unknown_format_or_another_engine_is_refused(golden_dir):
 def test_a_width_that_has_no_groups_is_refused(tmp_path):
     llm = {'hidden_size': 24, 'intermediate_size': 40, 'num_attention_heads': 2}
     checkpoint = Checkpoint.open(write_random_checkpoint(tmp_path, llm=llm))
-    with pytest.raises(ConfigError, match='24 inputs, which 16 does not divide.*int8'):
+    with pytest.raises(ConfigError, match=r'24 inputs, which 16 does not divide.*int8'):
         TorchLanguage(checkpoint, CPU, torch.float32, 'int4')
