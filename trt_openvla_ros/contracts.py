@@ -138,7 +138,7 @@ class Prediction:
     Attributes:
         actions: [H, D] float64; m, rad, gripper as in the data set (OXE: 0 closed, 1 open).
         normalised_actions: [H, D] float64 in [-1, 1], before statistics were applied.
-        action_ids: [N] int64 token ids of the actions, D for one step; none if another head gives them.
+        action_ids: [N] int64 token ids of the actions, D a step; none if another head gives them.
         generated_ids: [T] int64, the whole answer: kept reasoning, all that was written, its end.
         reasoning: Text before the action; '' for models that do not reason.
         prompt: Text that the model read.
