@@ -20,6 +20,13 @@ DTYPE = torch.float16
 OUTPUTS, INPUTS = 12, 160
 
 
+@pytest.fixture(autouse=True)
+def inference():
+    # As the engine calls them: its cache is an inference tensor that an operator changes.
+    with torch.inference_mode():
+        yield
+
+
 @contextmanager
 def kernels():
     with pytest.MonkeyPatch.context() as patch:
