@@ -7,6 +7,8 @@ from trt_openvla_ros.engines.torch import linears
 from trt_openvla_ros.engines.torch.linears import (
     Dense,
     Fp8,
+    Int8,
+    Norm,
     SideBySide,
     stack,
     through_e4m3,
@@ -83,3 +85,39 @@ def test_products_are_joined_only_where_scales_are_equal():
     smooth = Dense(torch.randn(64, 128), torch.rand(128))
     assert type(stack(smooth, smooth, torch.float32)) is SideBySide
     assert type(stack(Dense(smooth.weight), Dense(smooth.weight), torch.float32)) is Dense
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('kind', ['dense', 'fp8', 'int8', 'side by side'])
+def test_norm_residual_and_gate_are_those_of_a_llama(kind, dtype):
+    weight = random(64, 128)
+    stored = (100 * weight).to(torch.int8)
+    scales = 0.01 * torch.rand(64, generator=torch.Generator().manual_seed(4))
+    linear = {
+        'dense': lambda: Dense(weight.to(dtype)),
+        'fp8': lambda: fp8(64, 128, dtype=dtype),
+        'int8': lambda: Int8(stored, scales, torch.tensor([0.02]), torch.ones(128, dtype=dtype)),
+        'side by side': lambda: SideBySide(
+            Dense(weight[:32].to(dtype)), fp8(32, 128, dtype=dtype)
+        ),
+    }[kind]()
+    hidden, residual = random(5, 128, seed=1).to(dtype), random(5, 64, seed=2).to(dtype)
+    norm = Norm(random(128, seed=3).to(dtype), 1e-5)
+    wide = hidden.float()
+    root = torch.sqrt(wide.square().mean(dim=-1, keepdim=True) + 1e-5)
+    product = linear((wide / root * norm.weight.float()).to(dtype))
+    # One rounding of the normalised input may go to the other side.
+    close = {'rtol': 0, 'atol': (0.02 if dtype is torch.bfloat16 else 1e-4) * product.std().item()}
+    torch.testing.assert_close(linear(hidden, norm), product, **close)
+    assert torch.equal(linear(hidden, norm, residual), residual + linear(hidden, norm))
+    assert torch.equal(linear(hidden, residual=residual), residual + linear(hidden))
+    gate, up = linear(hidden, norm).double().chunk(2, dim=-1)
+    gated = linear.gated(hidden, norm)
+    assert gated.dtype is dtype
+    expected = gate * torch.sigmoid(gate) * up
+    tolerance = 2e-2 if dtype is torch.bfloat16 else 1e-5
+    torch.testing.assert_close(gated.double(), expected, rtol=tolerance, atol=tolerance / 10)

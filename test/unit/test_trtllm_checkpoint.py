@@ -189,7 +189,7 @@ def test_rows_of_padding_are_left_out(edited):
     expected = TrtllmCheckpoint.open(path).llm
     expected = dataclasses.replace(expected, vocab_size=320, max_positions=64)
     engine = load(path, expected=expected)
-    assert (len(engine.embedding), len(engine.head)) == (320, 320)
+    assert (len(engine.weights.embedding), len(engine.weights.head)) == (320, 320)
     assert engine.config.max_positions == 64
     with pytest.raises(ConfigError, match='vocabulary of 384 and the checkpoint beside it of 400'):
         load(path, expected=dataclasses.replace(expected, vocab_size=400))
@@ -221,7 +221,7 @@ def test_modules_may_be_excluded(edited):
                 else:
                     values[name] = values[name].bfloat16()
 
-    first, second = load(edited('fp8', config, tensors)).layers
+    first, second = load(edited('fp8', config, tensors)).passes.layers
     assert type(first.weights.gate_up) is type(second.weights.qkv) is Fp8
     assert type(second.weights.gate_up) is type(second.weights.down) is Dense
 
@@ -235,7 +235,7 @@ def test_the_larger_scale_of_keys_and_values_counts(edited):
         tensors['transformer.layers.0.attention.kv_cache_rcp_scaling_factor'] = torch.tensor([0.4])
 
     engine = load(edited('fp8', tensors=change))
-    assert [layer.weights.cache_scale.item() for layer in engine.layers] == [2.5, 1.5]
+    assert [layer.weights.cache_scale.item() for layer in engine.passes.layers] == [2.5, 1.5]
 
 
 def test_embeddings_may_be_tied(edited):
@@ -245,4 +245,4 @@ def test_embeddings_may_be_tied(edited):
         tensors=lambda values: values.pop('lm_head.weight'),
     )
     engine = load(path)
-    assert torch.equal(engine.head, engine.embedding)
+    assert torch.equal(engine.weights.head, engine.weights.embedding)

@@ -75,7 +75,7 @@ def test_every_product_equals_modelopts(case):
     In FP8 one weight or input among thousands lies so near the middle of two FP8 numbers that the
     last bit of a scale decides, and moves one row or column of the outputs.
     """
-    for ours, theirs in zip(load(case).layers, case.emulated.model.layers, strict=True):
+    for ours, theirs in zip(load(case).passes.layers, case.emulated.model.layers, strict=True):
         attention, mlp = theirs.self_attn, theirs.mlp
         hidden, inner = 3 * random(64, 128, seed=2), 3 * random(64, 384, seed=3)
         for linear, parts, inputs in (
@@ -146,7 +146,7 @@ def test_cached_decode_equals_full_recompute(case):
 def test_cache_holds_what_fp8_holds(case):
     engine = load(case)
     engine.prefill(IDS, 400 * random(16, 128, seed=3))
-    held = engine.cache[:, :, :, :, :21]
+    held = engine.passes.cache[:, :, :, :21]
     rounded = held.to(torch.float8_e4m3fn).float()
     assert torch.equal(rounded, held) == (case.format == 'fp8')
 
@@ -155,10 +155,10 @@ def test_bf16_holds_the_source_weights(tmp_path):
     source = narrow(random_llama(torch.float32))
     quantise(source, 'bf16', None, tmp_path)
     engine = TorchLanguage(TrtllmCheckpoint.open(tmp_path), CPU, torch.bfloat16)
-    assert torch.equal(engine.embedding, source.model.embed_tokens.weight)
-    assert torch.equal(engine.head, source.lm_head.weight)
-    assert torch.equal(engine.norm, source.model.norm.weight)
-    for ours, theirs in zip(engine.layers, source.model.layers, strict=True):
+    assert torch.equal(engine.weights.embedding, source.model.embed_tokens.weight)
+    assert torch.equal(engine.weights.head, source.lm_head.weight)
+    assert torch.equal(engine.weights.norm, source.model.norm.weight)
+    for ours, theirs in zip(engine.passes.layers, source.model.layers, strict=True):
         a, m, w = theirs.self_attn, theirs.mlp, ours.weights
         qkv = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
         assert torch.equal(w.qkv.weight, qkv)

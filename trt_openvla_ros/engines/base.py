@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
+class Drafter(Protocol):
+    """The protocol of what guesses an answer, so that an engine may verify many ids at once."""
+
+    def propose(self, ids: Sequence[int]) -> Sequence[int]:
+        """Give ids that may follow the answer's ids so far; none if there is no guess.
+
+        A wrong guess costs time and never changes the answer.
+        """
+
+
 @dataclass(frozen=True)
 class Decoding:
     """The rules for generating an answer.
@@ -29,6 +39,7 @@ class Decoding:
         action_begins: Function that tells from the ids so far whether an action id now begins the
             action; not called if action_first.
         constrain: Whether ids are restricted to the action range once the action has begun.
+        drafter: Drafter of the ids that may follow; None for no drafts.
         on_ids: Function that gets all ids so far, after each new id or after a few, in the
             caller's thread; None if nobody listens.
     """
@@ -40,6 +51,7 @@ class Decoding:
     action_begins: Callable[[Sequence[int]], bool] = lambda ids: True
     action_first: bool = True
     constrain: bool = True
+    drafter: Drafter | None = None
     on_ids: Callable[[Sequence[int]], None] | None = None
 
 
@@ -64,12 +76,14 @@ class Generation:
         ids: Token ids, with the end of sequence if the model wrote it.
         out_of_range: Number of action ids whose unconstrained argmax was outside the action range.
         prefill_time, decode_time: Time until the first id, and from there to the last [s].
+        passes: Number of times that the model ran, prompt included; 0 if the engine cannot tell.
     """
 
     ids: list[int]
     out_of_range: int
     prefill_time: float
     decode_time: float
+    passes: int = 0
 
 
 class VisionEngine(Protocol):

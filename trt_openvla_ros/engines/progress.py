@@ -27,6 +27,12 @@ class Progress:
         return d.actions is not None and bool(self._action_count or d.action_first)
 
     @property
+    def action_left(self) -> int:
+        """Ids of the action that are still to come once it has begun; 0 before, or if endless."""
+        d = self._decoding
+        return max(0, d.action_dim - self._action_count) if self.in_action else 0
+
+    @property
     def constrained(self) -> bool:
         """Whether the next id must be an action id."""
         return self.in_action and self._decoding.constrain

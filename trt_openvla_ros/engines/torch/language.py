@@ -1,39 +1,39 @@
 """The language engine in PyTorch: one sequence, greedy decoding.
 
-L: tokens of the prompt, N: image embeddings, D: width, V: rows of the head.
+N: image embeddings, D: width, V: rows of the head, L: positions of the prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-import time
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
 from trt_openvla_ros.engines.base import Decoding, Generation
 from trt_openvla_ros.engines.progress import Progress
-from trt_openvla_ros.engines.torch.llama import DecoderLayer, rotary_table
+from trt_openvla_ros.engines.torch.graphs import Marks
 from trt_openvla_ros.engines.torch.llama_weights import LlamaWeights, read_hugging_face
+from trt_openvla_ros.engines.torch.passes import MOST_ROWS, Passes
 from trt_openvla_ros.engines.torch.trtllm_weights import read_trtllm
 from trt_openvla_ros.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
     from trt_openvla_ros.checkpoints.released import Checkpoint
-
-# A step attends to a multiple of this many positions, and masks those without a token. So kernels
-# and captured graphs see few shapes, and most of the empty cache is not read.
-_WINDOW = 256
 
 
 class TorchLanguage:
     """A language engine in PyTorch. Two threads must not call it at the same time.
 
     Attributes:
+        config: Shape of the model.
+        weights: Weights of the model.
         dtype: Precision of all that is not quantised, and of the states between layers.
+        passes: Passes of the model.
     """
 
     def __init__(
@@ -55,22 +55,23 @@ class TorchLanguage:
             if quantised:
                 source = TrtllmCheckpoint.open(quantised, expected=source.llm)
         read = read_trtllm if isinstance(source, TrtllmCheckpoint) else read_hugging_face
-        self.config, self.dtype = source.llm, dtype
-        self._assemble(read(source, device, dtype), device, dtype)
+        self._assemble(source.llm, read(source, device, dtype), device, dtype)
 
-    @torch.inference_mode()
-    def _assemble(self, weights: LlamaWeights, device: torch.device, dtype: torch.dtype) -> None:
-        c = self.config
-        self.embedding, self.norm, self.head = weights.embedding, weights.norm, weights.head
-        self.layers = [DecoderLayer(c, layer) for layer in weights.layers]
-        shape = (c.num_layers, 2, 1, c.num_kv_heads, c.max_positions, c.head_dim)
-        self.cache = torch.zeros(shape, device=device, dtype=dtype)
-        for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
-            layer.keys, layer.values = keys, values
-        self.rotation = rotary_table(c, device, dtype)
-        self.positions = torch.arange(c.max_positions, device=device)
+    @classmethod
+    def from_weights(
+        cls, config: LlamaConfig, weights: LlamaWeights, device: torch.device, dtype: torch.dtype
+    ) -> TorchLanguage:
+        """Make an engine of weights that are on the device already."""
+        engine = cls.__new__(cls)
+        engine._assemble(config, weights, device, dtype)
+        return engine
 
-    @torch.inference_mode()
+    def _assemble(
+        self, config: LlamaConfig, weights: LlamaWeights, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.config, self.weights, self.dtype, self._device = config, weights, dtype, device
+        self.passes = Passes(config, weights, device, dtype)
+
     def generate(
         self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding
     ) -> Generation:
@@ -80,33 +81,34 @@ class TorchLanguage:
             InputError: The prompt leaves no room in the context.
             OutputError: Logits are not finite.
         """
-        start = time.perf_counter()
-        hidden = self._run_prompt(ids, embeddings, every=False)
-        position = len(ids) + len(embeddings)
+        marks = Marks(self._device)
+        length = self._check_length(ids, embeddings)
         # The last token needs no position, because no token follows it.
-        limit = min(decoding.max_new_tokens, self.config.max_positions - position + 1)
-        picker = _Picker(decoding, self.head)
+        limit = min(decoding.max_new_tokens, self.config.max_positions - length + 1)
+        self.passes.reserve(length + limit)
+        answer = _Answer(self.passes, decoding, length, limit)
         try:
-            chosen = picker.pick(hidden)
-            prefilled = time.perf_counter()
-            while not picker.progress.finished and len(picker.progress.ids) < limit:
-                hidden = self._run_token(chosen, position)
-                position += 1
-                chosen = picker.pick(hidden)
-            picker.count_out_of_range()
+            answer.begin(ids, embeddings)
+            marks.mark()
+            while not answer.finished:
+                answer.extend()
         except OutputError:
-            # Zero times NaN is NaN: a masked NaN in the cache would spoil all later answers.
-            self.cache.zero_()
+            self.passes.clear()
             raise
-        end = time.perf_counter()
-        ids = picker.progress.ids
-        return Generation(ids, picker.out_of_range, prefilled - start, end - prefilled)
+        marks.mark()
+        prefill, decode = marks.seconds()
+        return Generation(
+            ids=answer.progress.ids,
+            out_of_range=answer.out_of_range,
+            prefill_time=prefill,
+            decode_time=decode,
+            passes=answer.passes,
+        )
 
     def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token."""
         return self.prefill(ids, embeddings)[-1].float().cpu().numpy()
 
-    @torch.inference_mode()
     def prefill(
         self, ids: Sequence[int], embeddings: torch.Tensor, every: bool = False
     ) -> torch.Tensor:
@@ -120,87 +122,125 @@ class TorchLanguage:
         Returns:
             [1 or L, V] logits in the engine's dtype.
         """
-        return F.linear(self._run_prompt(ids, embeddings, every), self.head)
+        self.passes.reserve(self._check_length(ids, embeddings))
+        return self.passes.logits(ids, embeddings, every)
 
-    @torch.inference_mode()
     def step(self, token: int, position: int) -> torch.Tensor:
         """Run one token at the position behind the cached ones, and give [V] logits."""
-        return F.linear(self._run_token(token, position), self.head)[0]
+        return self.passes.token_logits(token, position)
 
-    def _run_prompt(
-        self, ids: Sequence[int], embeddings: torch.Tensor, every: bool
-    ) -> torch.Tensor:
+    def _check_length(self, ids: Sequence[int], embeddings: torch.Tensor) -> int:
         length = len(ids) + len(embeddings)
         if length > self.config.max_positions:
             raise InputError(
                 f'the prompt has {length} positions and the model {self.config.max_positions}; '
                 'shorten the instruction'
             )
-        text = F.embedding(torch.tensor(ids, device=self.embedding.device), self.embedding)
-        hidden = torch.cat([text[:1], embeddings.to(text), text[1:]])
-        return self._run(hidden, self.positions[:length], length, None, every)
-
-    def _run_token(self, token: int, position: int) -> torch.Tensor:
-        window = min(position // _WINDOW * _WINDOW + _WINDOW, self.config.max_positions)
-        here = self.positions[position : position + 1]
-        mask = self.positions[None, :window] <= here
-        return self._run(self.embedding[token][None], here, window, mask, every=False)
-
-    def _run(
-        self,
-        hidden: torch.Tensor,
-        positions: torch.Tensor,
-        window: int,
-        mask: torch.Tensor | None,
-        every: bool,
-    ) -> torch.Tensor:
-        """Map [L, D] embeddings to [1 or L, D] final hidden states, normalised for the head."""
-        rotation = self.rotation[:, positions]
-        for index, layer in enumerate(self.layers, 1):
-            # Only the last position of the last layer is read, which costs less.
-            keep = len(hidden) if every or index < len(self.layers) else 1
-            hidden = layer(hidden, positions, rotation, window, mask, keep)
-        return F.rms_norm(hidden, self.norm.shape, self.norm, self.config.rms_norm_eps)
+        return length
 
 
-class _Picker:
-    """The greedy choice of token ids."""
+class _Answer:
+    """An answer as it grows: the host's side of the passes.
 
-    def __init__(self, decoding: Decoding, head: torch.Tensor) -> None:
-        self.decoding = decoding
-        self.head = head
+    Attributes:
+        progress: Ids so far.
+        out_of_range: Number of action ids whose unconstrained argmax was outside the range.
+        passes: Number of passes so far.
+    """
+
+    def __init__(self, passes: Passes, decoding: Decoding, length: int, limit: int) -> None:
+        """Start before the prompt of that length, for at most `limit` ids."""
+        self._run, self._decoding = passes, decoding
+        self._length, self._limit = length, limit
         self.progress = Progress(decoding)
-        self.out_of_range = 0
-        self._constrained: list[torch.Tensor] = []
+        self.out_of_range = self.passes = 0
+        self._draft: list[int] = []
+        self._unread = 0  # tokens that the device chose and the host has not seen
 
-    def pick(self, hidden: torch.Tensor) -> int:
-        """Choose the next id from the [1, D] final hidden state."""
-        progress = self.progress
-        if progress.constrained:
-            # Only the action's rows of the head; count_out_of_range reads the others at the end.
-            first, end = self.decoding.actions
-            token = first + int(torch.argmax(F.linear(hidden, self.head[first:end])))
-            self._constrained.append(hidden)
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete, or has no more room."""
+        return self.progress.finished or len(self.progress.ids) >= self._limit
+
+    def begin(self, ids: Sequence[int], embeddings: torch.Tensor) -> None:
+        """Run the prompt, with a draft of the answer's begin if there is one."""
+        self._draft = self._propose()
+        actions, constrained = self._decoding.actions, self.progress.constrained
+        self._run.prompt(ids, embeddings, self._draft, actions, constrained)
+        self.passes += 1
+        self._unread = 0 if self._draft else 1
+
+    def extend(self) -> None:
+        """Take what the device chose, and let it go on if the answer is not finished."""
+        if self._draft:
+            self._take_rows()
         else:
-            token = self._argmax(hidden)[0]
-            self.out_of_range += progress.in_action and not progress.is_action(token)
-        progress.add(token)
-        if self.decoding.on_ids is not None:
-            self.decoding.on_ids(progress.ids)
-        return token
+            self._take_steps()
+        if self.finished:
+            return
+        self._draft = self._propose()
+        last = self.progress.ids[-1]
+        position = self._length + len(self.progress.ids) - 1
+        if self._draft:
+            self._run.verify(last, self._draft, position, self._decoding.actions)
+            self.passes += 1
+        else:
+            self._run.resume(last, position)
 
-    def count_out_of_range(self) -> None:
-        """Count the constrained tokens that an unconstrained argmax would have replaced."""
-        if self._constrained:
-            free = self._argmax(torch.cat(self._constrained))
-            self.out_of_range += sum(not self.progress.is_action(token) for token in free)
+    def _propose(self) -> list[int]:
+        drafter = self._decoding.drafter
+        if drafter is None:
+            return []
+        # One more id than the draft is chosen by its pass.
+        room = min(MOST_ROWS, self._limit - len(self.progress.ids)) - 1
+        return list(drafter.propose(self.progress.ids))[:room]
 
-    def _argmax(self, hidden: torch.Tensor) -> list[int]:
-        best, tokens = F.linear(hidden, self.head).max(dim=-1)
-        # max propagates NaN, so these few numbers stand for whole vectors.
-        if not torch.isfinite(best).all():
+    def _take_steps(self) -> None:
+        """Run as many steps as can be foreseen, and take their tokens."""
+        constrained = self.progress.constrained
+        count = self.progress.action_left or self._run.ahead
+        count = min(count, MOST_ROWS, self._limit - len(self.progress.ids))
+        for _ in range(count - self._unread):
+            self._run.step(self._decoding.actions, constrained)
+            self.passes += 1
+        self._unread = 0
+        for token, best, free, free_best in self._run.read(count, constrained):
+            if self.progress.constrained != constrained and not self.progress.is_action(token):
+                # The action began on the way. This token and those behind it are chosen again.
+                return
+            self._add(token, free, best + free_best)
+            if self.finished:
+                return
+
+    def _take_rows(self) -> None:
+        """Take the draft's ids as far as they are what would have been chosen, and one more."""
+        rows = self._run.read_rows(1 + len(self._draft))
+        for row, drafted in zip(rows, [*self._draft, None], strict=True):
+            bound, bound_best, free, free_best = row
+            constrained = self.progress.constrained
+            token = bound if constrained else free
+            self._add(token, free, (bound_best if constrained else 0.0) + free_best)
+            if self.finished or token != drafted:
+                return
+
+    def _add(self, token: float, free: float, logit: float) -> None:
+        """Add the next id.
+
+        Args:
+            token: The id.
+            free: Id that an unconstrained argmax chose.
+            logit: Largest logits, or their sum. Any NaN makes them NaN, so this number stands
+                for whole vectors.
+
+        Raises:
+            OutputError: It is not finite.
+        """
+        if not math.isfinite(logit):
             raise OutputError(
-                f'the model gave {best.tolist()} logits after {len(self.progress.ids)} tokens; '
-                'its weights or the dtype are broken (try dtype float32)'
+                f'the model gave {logit} as the largest logit after {len(self.progress.ids)} '
+                'tokens; its weights or the dtype are broken (try dtype float32)'
             )
-        return tokens.tolist()
+        self.out_of_range += self.progress.in_action and not self.progress.is_action(int(free))
+        self.progress.add(int(token))
+        if self._decoding.on_ids is not None:
+            self._decoding.on_ids(self.progress.ids)

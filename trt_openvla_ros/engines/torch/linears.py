@@ -5,12 +5,16 @@ They compute the same as TensorRT-LLM's layers from the same tensors
 CPU holds the quantised values in float32 and multiplies those, which is exact but for the order of
 the sum. GPUs that have FP8 products run them on the hardware.
 
+What stands around a product in a Llama belongs to its call, because one kernel can do it all: the
+norm before, the gate or the sum with the residual stream after.
+
 M: rows of the input, I: its width, O: width of the output, G: inputs that share one scale.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -21,7 +25,50 @@ E4M3_MAX = 448.0
 _FP8_ALIGNMENT, _FP8_CAPABILITY = 16, (8, 9)
 
 
-class Dense:
+class Norm(NamedTuple):
+    """A root-mean-square norm: [I] weight in the engine's dtype, and what is added to the mean."""
+
+    weight: torch.Tensor
+    eps: float
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Normalise [M, I]: in float32, rounded once."""
+        return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+
+
+class Linear(ABC):
+    """A product with a weight [O, I]; this class has what is the same for every weight."""
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        norm: Norm | None = None,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Map [M, I] to [M, O].
+
+        Args:
+            hidden: [M, I] input in the engine's dtype.
+            norm: Norm of the input; None for no norm.
+            residual: [M, O] states that are added to the product; None for no sum.
+
+        Returns:
+            [M, O] in the dtype of the input. The product is rounded before the sum.
+        """
+        product = self._product(hidden if norm is None else norm(hidden))
+        return product if residual is None else residual + product
+
+    def gated(self, hidden: torch.Tensor, norm: Norm | None = None) -> torch.Tensor:
+        """Map [M, I] to [M, O / 2]: SiLU of the first half of the outputs, times the second."""
+        gate, up = self(hidden, norm).chunk(2, dim=-1)
+        return F.silu(gate).mul_(up)
+
+    @abstractmethod
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [M, I] to [M, O], without what stands around it."""
+
+
+class Dense(Linear):
     """Product with a weight in the engine's dtype.
 
     Attributes:
@@ -33,12 +80,11 @@ class Dense:
         """Hold the tensors."""
         self.weight, self.smoothing = weight, smoothing
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map [M, I] to [M, O]."""
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.linear(hidden if self.smoothing is None else hidden * self.smoothing, self.weight)
 
 
-class Fp8:
+class Fp8(Linear):
     """Product of FP8 (E4M3) inputs (one scale) and weights (one scale), summed in float32."""
 
     def __init__(
@@ -64,8 +110,7 @@ class Fp8:
         self.native = _has_fp8(weight)
         self._weight = weight.t() if self.native else _held(weight)
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map [M, I] to [M, O]."""
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         values = to_e4m3(hidden, self._inverse)
         if self.native:
             return torch._scaled_mm(
@@ -79,7 +124,7 @@ class Fp8:
         return (F.linear(values.float(), self._weight.float()) * self._alpha).to(hidden.dtype)
 
 
-class Int8:
+class Int8(Linear):
     """Product of INT8 inputs (one scale) and weights (one scale per output): SmoothQuant."""
 
     def __init__(
@@ -101,26 +146,21 @@ class Int8:
         self._alpha, self._inverse = weight_scale * input_scale, input_scale.reciprocal()
         self.smoothing = smoothing
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map [M, I] to [M, O]."""
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         values = (hidden * self.smoothing).float() * self._inverse
         values = values.round_().clamp_(-128, 127)
         return (F.linear(values, self._weight.float()) * self._alpha).to(hidden.dtype)
 
 
-class SideBySide:
+class SideBySide(Linear):
     """Two products with the same input, whose outputs are joined."""
 
     def __init__(self, first: Linear, second: Linear) -> None:
         """Hold both."""
         self.parts = first, second
 
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map [M, I] to [M, O1 + O2]."""
+    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.cat([part(hidden) for part in self.parts], dim=-1)
-
-
-Linear: TypeAlias = Dense | Fp8 | Int8 | SideBySide
 
 
 def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

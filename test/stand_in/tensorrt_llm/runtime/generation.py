@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 import tensorrt_llm
 from trt_openvla_ros.checkpoints.trtllm import TrtllmCheckpoint
@@ -57,18 +56,19 @@ class Engine:
         vocabulary, language = self.pretrained['vocab_size'], self.language
         prompt = torch.tensor(ids)
         virtual = prompt > vocabulary - 1
-        hidden = F.embedding(torch.where(virtual, vocabulary - 1, prompt), language.embedding)
+        image = torch.zeros(0, self.pretrained['hidden_size'])
         if virtual.any():
             rows = prompt[virtual] - vocabulary
             if table is None or rows.max() >= len(table):
                 count = 0 if table is None else len(table)
                 raise RuntimeError(f'id {max(ids)} needs row {rows.max()} of a table of {count}')
-            hidden[virtual] = table[rows].to(hidden)
+            # The engine below puts them there.
+            assert virtual.nonzero().flatten().tolist() == list(range(1, 1 + len(rows)))
+            image = table[rows]
         so_far = list(ids)
-        last = language._run(hidden, language.positions[: len(ids)], len(ids), None, every=False)
+        logits = language.prefill(prompt[~virtual].tolist(), image)[0]
         for count in range(1, max_new_tokens + 1):
-            logits = F.linear(last, language.head)[0, :vocabulary].to(self.logits_dtype)
-            logits = process(so_far, logits)
+            logits = process(so_far, logits[:vocabulary].to(self.logits_dtype))
             token = int(torch.argmax(logits))
             if token == end_id:
                 yield None, True
@@ -76,4 +76,4 @@ class Engine:
             yield token, count == max_new_tokens
             so_far.append(token)
             if count < max_new_tokens:
-                last = language._run_token(token, len(so_far) - 1)
+                logits = language.step(token, len(so_far) - 1)
