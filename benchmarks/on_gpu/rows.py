@@ -1,0 +1,87 @@
+"""The rows of the benchmark: what each one runs, and about how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMATS = ('fp8', 'int8', 'int4')
+# Seconds that a 7B row takes to load, with compiling, and to predict once, with its parts. They
+# are guesses until a row was measured, and only decide whether a row may still begin.
+_LOAD = {'hugging_face': 12.0, 'compiled': 120.0, 'ours': 20.0, 'shared': 3.0}
+# Part of it that a tiny model takes, which loads in no time.
+TINY = 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        model: 'openvla' or 'ecot'.
+        engine: 'hugging_face' or 'ours'.
+        variant: 'eager', 'compiled' or 'captured'.
+        weights: 'bfloat16', or the format of the language model's weights.
+        accepted: Share of drafted tokens that are right; None for no drafts.
+    """
+
+    model: str
+    engine: str
+    variant: str
+    weights: str = 'bfloat16'
+    accepted: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The row's name in tables."""
+        who = 'Hugging Face' if self.engine == 'hugging_face' else 'ours'
+        drafts = '' if self.accepted is None else f', drafts {self.accepted:.0%} right'
+        return f'{self.model}: {who} {self.variant} {self.weights}{drafts}'
+
+    @property
+    def load_seconds(self) -> float:
+        """About how long a 7B row takes before it can be measured [s]."""
+        if self.variant == 'compiled':
+            return _LOAD['compiled']
+        return _LOAD[self.engine if self.accepted is None else 'shared']
+
+    @property
+    def bytes_of_7b(self) -> float:
+        """About how much memory a 7B row takes; those with drafts share another row's."""
+        if self.accepted is not None:
+            return 0.0
+        # A format's own bytes, and what its largest layer takes while it is quantised.
+        return {'bfloat16': 17e9, 'fp8': 10e9, 'int8': 10e9, 'int4': 6e9}[self.weights]
+
+    @property
+    def samples(self) -> int:
+        """Predictions that are enough."""
+        return 100 if self.model == 'openvla' else 12
+
+
+def list_rows() -> list[list[Row]]:
+    """List all rows, in groups whose rows are run in turn, the most important first."""
+    openvla = [
+        Row('openvla', 'hugging_face', 'eager'),
+        Row('openvla', 'ours', 'captured'),
+        *(Row('openvla', 'ours', 'captured', weights) for weights in FORMATS),
+        Row('openvla', 'ours', 'eager'),
+    ]
+    openvla += [
+        Row('openvla', 'ours', 'captured', weights, accepted)
+        for weights in ('bfloat16', 'fp8', 'int4')
+        for accepted in (0.5, 0.8, 1.0)
+    ]
+    ecot = [
+        *(Row('ecot', 'ours', 'captured', weights) for weights in ('bfloat16', 'fp8', 'int4')),
+        Row('ecot', 'hugging_face', 'eager'),
+    ]
+    ecot += [
+        Row('ecot', 'ours', 'captured', weights, accepted)
+        for weights in ('bfloat16', 'fp8', 'int4')
+        for accepted in (0.5, 0.8, 0.9, 0.97)
+    ]
+    compiled = [
+        Row('openvla', 'hugging_face', 'compiled'),
+        Row('openvla', 'ours', 'captured'),  # again, to compare with in turn
+    ]
+    return [openvla, ecot, compiled]
