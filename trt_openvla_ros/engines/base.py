@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 DTYPES = ('float32', 'bfloat16', 'float16')
+# Formats in which the torch engine can hold the language model's weights, by falling size.
+WEIGHTS = ('bfloat16', 'fp8', 'int8', 'int4')
 
 
 class Drafter(Protocol):

@@ -7,7 +7,7 @@ import logging
 
 from trt_openvla_ros.checkpoints.artifact import Manifest
 from trt_openvla_ros.checkpoints.foreign import find_directory
-from trt_openvla_ros.engines.base import DTYPES
+from trt_openvla_ros.engines.base import DTYPES, WEIGHTS
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.prompt import PROMPT_STYLES
@@ -43,6 +43,12 @@ class ModelSettings:
     )
     dtype: str = setting(
         '', 'Precision; if empty, bfloat16 on a GPU and float32 on the CPU.', choices=('', *DTYPES)
+    )
+    weights: str = setting(
+        '',
+        "Format of the language model's weights, which the torch engine quantises while it loads "
+        'them; if empty, as they are stored.',
+        choices=('', *WEIGHTS),
     )
     prompt_style: str = setting(
         '',
@@ -121,4 +127,5 @@ def open_policy(settings: ModelSettings) -> Policy:
         constrain=settings.constrain,
         max_forced_tokens=settings.max_forced_tokens,
         vision_engine=settings.vision_engine or None,
+        weights=settings.weights or None,
     )

@@ -62,6 +62,7 @@ class Policy:
         constrain: bool = True,
         max_forced_tokens: int = MAX_FORCED_TOKENS,
         vision_engine: str | None = None,
+        weights: str | None = None,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face format, or an artifact of the pipeline.
 
@@ -82,6 +83,8 @@ class Policy:
             vision_engine: Backend of the vision encoder: 'torch' or 'tensorrt'. None takes
                 tensorrt for engine tensorrt_llm with an artifact that has a vision engine, else
                 torch.
+            weights: Format in which the torch engine holds the language model's weights:
+                'bfloat16', 'fp8', 'int8' or 'int4'; None takes them as they are stored.
 
         Raises:
             ConfigError: The checkpoint or an argument cannot be used.
@@ -96,7 +99,9 @@ class Policy:
             constrain=constrain,
             max_forced_tokens=max_forced_tokens,
         )
-        engines = open_engines(checkpoint, spec.lengths, engine, vision_engine, device, dtype)
+        engines = open_engines(
+            checkpoint, spec.lengths, engine, vision_engine, device, dtype, weights
+        )
         return cls(spec, engines)
 
     def check(

@@ -19,7 +19,7 @@ from trt_openvla_ros.engines.torch.graphs import Marks
 from trt_openvla_ros.engines.torch.llama_weights import LlamaWeights, read_hugging_face
 from trt_openvla_ros.engines.torch.passes import MOST_ROWS, Passes
 from trt_openvla_ros.engines.torch.trtllm_weights import read_trtllm
-from trt_openvla_ros.errors import InputError, OutputError
+from trt_openvla_ros.errors import ConfigError, InputError, OutputError
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
@@ -37,7 +37,11 @@ class TorchLanguage:
     """
 
     def __init__(
-        self, source: Checkpoint | TrtllmCheckpoint, device: torch.device, dtype: torch.dtype
+        self,
+        source: Checkpoint | TrtllmCheckpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        weights: str = '',
     ) -> None:
         """Load the language model.
 
@@ -46,16 +50,28 @@ class TorchLanguage:
                 TensorRT-LLM checkpoint, that is read.
             device: Device that computes.
             dtype: Precision of all that is not quantised, and of the states between layers.
+            weights: One of WEIGHTS, in which the layers' weights are held; '' takes them as they
+                are stored.
 
         Raises:
-            ConfigError: Weights are missing or of another shape than config.json says.
+            ConfigError: Weights are missing or of another shape than config.json says, are
+                quantised already, or the device cannot compute with this format.
         """
         if not isinstance(source, TrtllmCheckpoint):
             quantised = source.artifact.trtllm_checkpoint if source.artifact else None
             if quantised:
                 source = TrtllmCheckpoint.open(quantised, expected=source.llm)
-        read = read_trtllm if isinstance(source, TrtllmCheckpoint) else read_hugging_face
-        self._assemble(source.llm, read(source, device, dtype), device, dtype)
+        if not isinstance(source, TrtllmCheckpoint):
+            read = read_hugging_face(source, device, dtype, weights)
+        elif not weights:
+            read = read_trtllm(source, device, dtype)
+        else:
+            raise ConfigError(
+                f'weights is {weights!r}, but the artifact has a language model in '
+                f'{source.format} already ({source.path}); leave weights empty, or load the '
+                'original checkpoint'
+            )
+        self._assemble(source.llm, read, device, dtype)
 
     @classmethod
     def from_weights(

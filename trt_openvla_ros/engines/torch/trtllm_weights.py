@@ -53,7 +53,7 @@ def read_trtllm(
         ConfigError: The file cannot be read, or holds other tensors than config.json says.
     """
     c = checkpoint.llm
-    tensors = Tensors(_tensors(checkpoint, device), f'{checkpoint.weights_path}: ')
+    tensors = Tensors(_tensors(checkpoint), f'{checkpoint.weights_path}: ', device)
     shapes = layer_rows(c)
 
     def plain(name: str, *shape: int) -> torch.Tensor:
@@ -90,9 +90,7 @@ def read_trtllm(
     return LlamaWeights(embedding, layers, norm, embedding if head is None else head)
 
 
-def _tensors(
-    checkpoint: TrtllmCheckpoint, device: torch.device
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(checkpoint: TrtllmCheckpoint) -> Iterator[tuple[str, torch.Tensor]]:
     from safetensors import safe_open, SafetensorError
 
     file = checkpoint.weights_path
@@ -101,7 +99,7 @@ def _tensors(
     try:
         with safe_open(file, framework='pt') as opened:
             for name in opened.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
-                yield name, opened.get_tensor(name).to(device)
+                yield name, opened.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f'{file} cannot be read: {error}; it is cut off or no safetensors file, quantise again'
