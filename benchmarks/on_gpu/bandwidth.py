@@ -28,31 +28,45 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
         launch_s: Time of one small operation, launched by itself.
         captured_launch_s: Time of one small operation in a CUDA graph; missing on a CPU.
     """
+    rates = {
+        **_memory_rates(device),
+        'product_flop_per_s': _product_rate(device, dtype),
+        **_launches(device),
+    }
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
+    return rates
+
+
+def _memory_rates(device: torch.device) -> dict[str, float]:
     size = _BYTES[device.type]
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    rates = {'copy_bytes_per_s': 2 * size / _best(lambda: target.copy_(source), device)}
-    del target
-    rates['read_bytes_per_s'] = max(size / _best(read, device) for read in _readers(source))
-    del source
+    copy = 2 * size / _best(lambda: target.copy_(source), device)
+    read = max(size / _best(reader, device) for reader in _readers(source))
+    return {'copy_bytes_per_s': copy, 'read_bytes_per_s': read}
+
+
+def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
     side = _SIDE[device.type]
     left = torch.randn(side, side, device=device).to(dtype)
-    rates['product_flop_per_s'] = 2 * side**3 / _best(lambda: left @ left, device)
-    del left
+    return 2 * side**3 / _best(lambda: left @ left, device)
+
+
+def _launches(device: torch.device) -> dict[str, float]:
     small = torch.zeros(256, device=device)
 
     def launch() -> None:
         for _ in range(_LAUNCHES):
             small.add_(1)
 
-    rates['launch_s'] = _best(launch, device) / _LAUNCHES
+    found = {'launch_s': _best(launch, device) / _LAUNCHES}
     if device.type == 'cuda':
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             launch()
-        rates['captured_launch_s'] = _best(graph.replay, device) / _LAUNCHES
-        torch.cuda.empty_cache()
-    return rates
+        found['captured_launch_s'] = _best(graph.replay, device) / _LAUNCHES
+    return found
 
 
 def _readers(source: torch.Tensor) -> list[Callable[[], object]]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from on_gpu.plain import calls_of
-from on_gpu.time_left import TimeLeft
 import torch
 
+from on_gpu.plain import calls_of
+from on_gpu.time_left import TimeLeft
 from trt_openvla_ros.engines.base import Decoding
 from trt_openvla_ros.pictures import read_picture_file
 from trt_openvla_ros.policy import Policy

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from on_gpu.models import RandomCheckpoint
-from on_gpu.plain import calls_of
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from on_gpu.models import RandomCheckpoint
+from on_gpu.plain import calls_of
 from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
 from trt_openvla_ros.checkpoints.vision import projector_widths, TowerConfig
 from trt_openvla_ros.engines.torch.language import TorchLanguage
@@ -32,7 +32,8 @@ class Work:
     """The work of one pass.
 
     Attributes:
-        bytes: Bytes that memory moves: weights, cached keys and values, and large results.
+        bytes: Bytes that must be read: weights, cached keys and values.
+        spilled: Bytes of results that are too large for the GPU's cache, written and read again.
         flop: Multiplications and additions of products.
         launches: Operations, each of which is at least one kernel.
         eight_bit: Whether products run at the rate of FP8.
@@ -41,6 +42,7 @@ class Work:
     bytes: int
     flop: float
     launches: int
+    spilled: int = 0
     eight_bit: bool = False
 
 
@@ -50,7 +52,7 @@ class _Counter(TorchFunctionMode):
     def __init__(self, weights: set[int], device: str) -> None:
         super().__init__()
         self._weights, self._device = weights, device
-        self.launches = self.bytes = 0
+        self.launches = self.bytes = self.spilled = 0
         self.names: list[str] = []
 
     def __torch_function__(
@@ -67,15 +69,20 @@ class _Counter(TorchFunctionMode):
         if (fresh or in_place or custom) and name not in _MAKING:
             self.launches += 1
             self.names.append(name)
-            self._count(name, before, made if fresh else [])
+            self._count(name, args, before, made if fresh else [])
         return result
 
-    def _count(self, name: str, read: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+    def _count(
+        self, name: str, args: Any, read: list[torch.Tensor], made: list[torch.Tensor]
+    ) -> None:
         for one in read:
-            if _storage(one) in self._weights and name != 'embedding':  # which reads a few rows
+            if _storage(one) not in self._weights:
+                self.spilled += _size(one) * (_size(one) > _CACHED)
+            elif name.endswith('pick') and one.dim() == 2:  # reads some rows of the head
+                self.bytes += args[-1] * _size(one[:1])
+            elif name != 'embedding':  # which reads a few rows
                 self.bytes += _size(one)
-        others = [one for one in read if _storage(one) not in self._weights]
-        self.bytes += sum(_size(one) for one in [*others, *made] if _size(one) > _CACHED)
+        self.spilled += sum(_size(one) for one in made if _size(one) > _CACHED)
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -152,11 +159,14 @@ class LanguageWork:
     def step(self, positions: float, rows: int = 1) -> Work:
         """Give the work of a pass of some tokens behind so many cached positions."""
         read = self.token.bytes + round(positions * self.cache_bytes)
-        return Work(read, rows * self.token.flop, self.token.launches)
+        return Work(read, rows * self.token.flop, self.token.launches, self.token.spilled)
 
 
 def count_language(
-    checkpoint: RandomCheckpoint, ids: list[int], actions: tuple[int, int] | None, **options: str
+    checkpoint: RandomCheckpoint,
+    ids: list[int],
+    actions: tuple[int, int] | None,
+    weights: str = '',
 ) -> LanguageWork:
     """Count the language model's passes.
 
@@ -164,26 +174,30 @@ def count_language(
         checkpoint: Shapes of the model.
         ids: Token ids of the prompt.
         actions: Range of ids that a token is chosen from; None chooses from all.
-        **options: Further arguments of TorchLanguage, such as the format of the weights.
+        weights: Format of the weights; '' for bfloat16.
     """
     cuda, llm = torch.device('cuda'), checkpoint.llm
     fake = _Fake(checkpoint.path, checkpoint.config, checkpoint.preprocessor)
-    for name, value in (('device', cuda), ('dtype', torch.bfloat16), ('shapes', checkpoint.shapes)):
+    for name, value in (
+        ('device', cuda),
+        ('dtype', torch.bfloat16),
+        ('shapes', checkpoint.shapes),
+    ):
         object.__setattr__(fake, name, value)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), calls_of(False):
-        passes = TorchLanguage(fake, cuda, torch.bfloat16, **options).passes
+        engine = TorchLanguage(fake, cuda, torch.bfloat16, weights)
+        passes = engine.passes
         shape = checkpoint.image_tokens, llm.hidden_size
         image = torch.empty(shape, dtype=torch.bfloat16, device=cuda)
         positions = len(ids) + len(image)
         passes.reserve(positions + 8)
-        held = {_storage(one): one for layer in passes.layers for one in _tensors(layer.weights)}
-        held |= {_storage(one): one for one in _tensors(passes._weights)}
+        held = {_storage(one): one for one in _tensors(engine.weights)}
 
         def count(run: Callable[[], None]) -> Work:
             with _Counter(set(held), 'cuda') as counter:
                 run()
             fast = any('scaled_mm' in name for name in counter.names)
-            return Work(counter.bytes, 0.0, counter.launches, fast)
+            return Work(counter.bytes, 0.0, counter.launches, counter.spilled, fast)
 
         prefill = count(lambda: passes.prompt(ids, image, (), actions, actions is not None))
         token = count(lambda: passes.step(actions, actions is not None))
@@ -201,9 +215,10 @@ def count_language(
             prefill.bytes,
             2 * (products * positions + head) + attention,
             prefill.launches,
+            prefill.spilled,
             prefill.eight_bit,
         ),
-        token=Work(token.bytes, 2 * (products + head), token.launches),
+        token=Work(token.bytes, 2 * (products + head), token.launches, token.spilled),
         cache_bytes=cache,
         held_bytes=held_bytes,
     )

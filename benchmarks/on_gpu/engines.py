@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 import gc
-import inspect
+from importlib.util import find_spec
 import time
-from typing import Any
+
+import torch
 
 from on_gpu.models import make_model, Model, SIZES
 from on_gpu.ours import KnownAnswer, Ours
 from on_gpu.rows import Row
 from on_gpu.runner import Runner
-import torch
-
+from trt_openvla_ros.engines.base import WEIGHTS
 from trt_openvla_ros.engines.torch.language import TorchLanguage
 from trt_openvla_ros.engines.torch.vision import TorchVision
 
 
 def known_formats() -> tuple[str, ...]:
-    """List the formats of weights that the torch engine has in this checkout."""
-    try:
-        from trt_openvla_ros.engines.torch.formats import FORMATS
-    except ImportError:
-        return ()
-    return tuple(name for name in FORMATS if name and name != 'bfloat16')
+    """List the formats of weights that the torch engine has beside its own precision."""
+    return WEIGHTS[1:] if find_spec('trt_openvla_ros.engines.torch.weight_only') else ()
 
 
 @dataclass
@@ -34,14 +30,10 @@ class Loaded:
     Attributes:
         runner: The runner.
         seconds: Time of loading, less the time that random tensors took [s].
-        language: Our language engine; None for Hugging Face.
-        vision: Our vision engine; None for Hugging Face.
     """
 
     runner: Runner
     seconds: float
-    language: TorchLanguage | None = None
-    vision: TorchVision | None = None
 
 
 @dataclass
@@ -57,7 +49,7 @@ class Pool:
     device: torch.device
     dtype: torch.dtype
     _models: dict[str, Model] = field(default_factory=dict)
-    _visions: dict[str, TorchVision] = field(default_factory=dict)
+    _visions: dict[tuple[str, str], TorchVision] = field(default_factory=dict)
     _languages: dict[tuple[str, ...], TorchLanguage] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
@@ -88,24 +80,23 @@ class Pool:
             compiled = row.variant == 'compiled'
             runner: Runner = HuggingFace(model, self.device, self.dtype, compiled)
             return Loaded(runner, spent())
-        if row.model not in self._visions:
-            self._visions[row.model] = TorchVision(model.checkpoint, self.device, self.dtype)
+        seeing = row.model, row.variant
+        if seeing not in self._visions:
+            self._visions[seeing] = TorchVision(model.checkpoint, self.device, self.dtype)
         key = row.model, row.variant, row.weights
         if key not in self._languages:
             self._languages[key] = self._language(model, row.weights)
-        vision, language = self._visions[row.model], self._languages[key]
+        vision, language = self._visions[seeing], self._languages[key]
         drafter = None
         if row.accepted is not None:
             drafter = KnownAnswer(model.answer, row.accepted)
-        return Loaded(Ours(model, vision, language, self.device, drafter), spent(), language, vision)
+        return Loaded(Ours(model, vision, language, self.device, drafter), spent())
 
     def _language(self, model: Model, weights: str) -> TorchLanguage:
-        options: dict[str, Any] = {}
-        if weights != 'bfloat16':
-            if 'weights' not in inspect.signature(TorchLanguage.__init__).parameters:
-                raise LookupError(f'the engine of this checkout has no format {weights}')
-            options['weights'] = weights
-        return TorchLanguage(model.checkpoint, self.device, self.dtype, **options)
+        if weights not in ('bfloat16', *known_formats()):
+            raise LookupError(f'the engine of this checkout has no format {weights}')
+        own = '' if weights == 'bfloat16' else weights
+        return TorchLanguage(model.checkpoint, self.device, self.dtype, own)
 
     def clear(self) -> None:
         """Free the memory of all engines."""

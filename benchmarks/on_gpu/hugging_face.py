@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from on_gpu.models import Model
-from on_gpu.runner import Runner
 from PIL import Image
 import timm
 import torch
@@ -20,6 +18,8 @@ import torchvision.transforms.functional as TVF  # noqa: N812 - the field's name
 import transformers
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from on_gpu.models import Model
+from on_gpu.runner import Runner
 from trt_openvla_ros.checkpoints.llama import PREFIX
 from trt_openvla_ros.checkpoints.vision import PROJECTOR, timm_name, TOWER_PREFIXES
 
@@ -148,7 +148,8 @@ def _language(
     )
     with torch.device('meta'):
         language = transformers.LlamaForCausalLM(config)
-    language.load_state_dict(dict(model.checkpoint.tensors(PREFIX)), assign=True)
+    weights = {name: later.to(device) for name, later in model.checkpoint.tensors(PREFIX)}
+    language.load_state_dict(weights, assign=True)
     # Its frequencies are no weights, and would stay without memory.
     language.model.rotary_emb = LlamaRotaryEmbedding(config, device)
     language.to(device, dtype).eval().requires_grad_(False)

@@ -79,18 +79,12 @@ def read_clocks(device: torch.device) -> dict[str, str]:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Describe device, machine, versions and command, in JSON types."""
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = import_module(name).__version__
-        except ImportError:
-            versions[name] = 'missing'
     described: dict[str, Any] = {
         'device': name_of(device),
         'command': [Path(sys.argv[0]).name, *sys.argv[1:]],
         'machine': f'{os.cpu_count()} cores, {platform.system()} {platform.machine()}',
         'python': platform.python_version(),
-        'versions': versions,
+        'versions': {name: _version(name) for name in _LIBRARIES},
     }
     if device.type == 'cuda':
         found = torch.cuda.get_device_properties(device)
@@ -101,3 +95,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
             'cuda': torch.version.cuda,
         }
     return described
+
+
+def _version(library: str) -> str:
+    try:
+        return import_module(library).__version__
+    except ImportError:
+        return 'missing'

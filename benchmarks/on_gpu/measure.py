@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
+
 from on_gpu.engines import Loaded, Pool
 from on_gpu.models import Model
 from on_gpu.plain import calls_of
 from on_gpu.rows import Row, TINY
 from on_gpu.time_left import at_most, TimeIsOverError, TimeLeft
-import torch
 
 _WARM_UP = 2
 # Longer predictions are divided into parts only so often, because that runs them again.

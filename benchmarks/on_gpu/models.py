@@ -89,6 +89,23 @@ SIZES = {
 }
 
 
+@dataclass(frozen=True)
+class Later:
+    """A tensor that is made when it is moved to a device, as a mapped file is read.
+
+    So an engine that quantises one tensor after the other never holds them all.
+    """
+
+    checkpoint: RandomCheckpoint
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def to(self, *place: object) -> torch.Tensor:
+        """Make the tensor."""
+        return self.checkpoint.made(self.name, self.shape).to(*place)
+
+
 class RandomCheckpoint(Checkpoint):
     """A checkpoint whose tensors are made when they are asked for, the same ones each time.
 
@@ -131,23 +148,30 @@ class RandomCheckpoint(Checkpoint):
     @cached_property
     def image_tokens(self) -> int:
         """Number of embeddings of an image."""
-        patch = next(s[-1] for n, s in self.shapes.items() if n.endswith('patch_embed.proj.weight'))
+        patch = next(
+            s[-1] for n, s in self.shapes.items() if n.endswith('patch_embed.proj.weight')
+        )
         return (self.towers[0].image_size // patch) ** 2
 
     @cached_property
     def _data_sets(self) -> DataSets:
         return DataSets(self.path / CONFIG, self.config['norm_stats'])
 
-    def tensors(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Make each tensor under prefix, on the device."""
+    def tensors(self, prefix: str) -> Iterator[tuple[str, torch.Tensor | Later]]:
+        """Give each tensor under prefix; those of the language model are made later."""
         for name, shape in self.shapes.items():
             if name.startswith(prefix):
-                begin = time.perf_counter()
-                tensor = self._random(name, shape)
-                if self.device.type == 'cuda':
-                    torch.cuda.synchronize(self.device)
-                object.__setattr__(self, 'seconds', self.seconds + time.perf_counter() - begin)
-                yield name[len(prefix) :], tensor
+                later = Later(self, name, shape, self.dtype)
+                yield name[len(prefix) :], later if prefix == PREFIX else later.to(self.device)
+
+    def made(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """Make a tensor on the device, and count the time that it takes."""
+        begin = time.perf_counter()
+        tensor = self._random(name, shape)
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        object.__setattr__(self, 'seconds', self.seconds + time.perf_counter() - begin)
+        return tensor
 
     @torch.no_grad()
     def _random(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -171,9 +195,7 @@ class RandomCheckpoint(Checkpoint):
 
     def _chained(self, head: torch.Tensor) -> torch.Tensor:
         if self.chain:
-            words = self._normal(
-                PREFIX + EMBEDDING_WEIGHT, self.shapes[PREFIX + EMBEDDING_WEIGHT]
-            )
+            words = self._normal(PREFIX + EMBEDDING_WEIGHT, self.shapes[PREFIX + EMBEDDING_WEIGHT])
             norm = self._random(PREFIX + NORM_WEIGHT, self.shapes[PREFIX + NORM_WEIGHT])
             head.mul_(_BACKGROUND)
             rows = words[list(self.chain[:-1])] * norm

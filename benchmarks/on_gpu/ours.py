@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from on_gpu.models import Model
-from on_gpu.runner import Runner
 import torch
 
+from on_gpu.models import Model
+from on_gpu.runner import Runner
 from trt_openvla_ros.engines.base import Decoding, Engines
 from trt_openvla_ros.engines.torch.language import TorchLanguage
 from trt_openvla_ros.engines.torch.vision import TorchVision
@@ -75,6 +75,7 @@ class Ours(Runner):
         """Map a picture to an action: by Policy.predict, or by its steps if there are drafts."""
         if self._drafter is None:
             made = self._policy.predict(image, self._model.prompt, verbatim=True)
+            self.passes = len(made.generated_ids)
             return made.generated_ids.tolist()
         spec = self._model.spec
         statistics = spec.statistics[spec.unnorm_key]
@@ -94,8 +95,7 @@ class Ours(Runner):
 
     def upload(self, pixels: np.ndarray) -> torch.Tensor:
         """Bring it to the device, as the vision engine does."""
-        vision = self._policy.engines.vision
-        return torch.from_numpy(pixels).to(vision.device, vision.dtype)
+        return torch.from_numpy(pixels).to(self.device)
 
     def vision(self, pixels: Any) -> torch.Tensor:
         """Compute [N, D] image embeddings."""

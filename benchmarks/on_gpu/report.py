@@ -83,7 +83,7 @@ def _percent(share: float | None) -> str:
 
 def print_model(everywhere: dict[str, Any]) -> None:
     """Print the model of the time: roof and model by GPU, and model with format."""
-    print('\nModel of the time, not measured. Roof: the vendor\'s rates. Model: 95 % of the memory')
+    print("\nModel of the time, not measured. Roof: the vendor's rates. Model: 95 % of the memory")
     print('rate, and 1.3 µs for each launch of a captured pass. Actions in ms:')
     cells = [
         [

@@ -22,6 +22,7 @@ class Row:
         variant: 'eager', 'compiled' or 'captured'.
         weights: 'bfloat16', or the format of the language model's weights.
         accepted: Share of drafted tokens that are right; None for no drafts.
+        again: Whether it was measured before, beside other rows.
     """
 
     model: str
@@ -29,13 +30,15 @@ class Row:
     variant: str
     weights: str = 'bfloat16'
     accepted: float | None = None
+    again: bool = False
 
     @property
     def name(self) -> str:
         """The row's name in tables."""
         who = 'Hugging Face' if self.engine == 'hugging_face' else 'ours'
         drafts = '' if self.accepted is None else f', drafts {self.accepted:.0%} right'
-        return f'{self.model}: {who} {self.variant} {self.weights}{drafts}'
+        again = ', again' if self.again else ''
+        return f'{self.model}: {who} {self.variant} {self.weights}{drafts}{again}'
 
     @property
     def load_seconds(self) -> float:
@@ -82,6 +85,6 @@ def list_rows() -> list[list[Row]]:
     ]
     compiled = [
         Row('openvla', 'hugging_face', 'compiled'),
-        Row('openvla', 'ours', 'captured'),  # again, to compare with in turn
+        Row('openvla', 'ours', 'captured', again=True),  # to take turns with
     ]
     return [openvla, ecot, compiled]

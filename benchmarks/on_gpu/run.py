@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import numpy as np
+import torch
+
 from on_gpu.bandwidth import measure_rates
 from on_gpu.correctness import check_tokens, is_right, PHOTO
 from on_gpu.engines import known_formats
@@ -17,8 +19,6 @@ from on_gpu.report import print_model, print_rows, write_json, write_svg
 from on_gpu.rows import list_rows, Row
 from on_gpu.time_left import end_process_after, TimeLeft
 from on_gpu.time_model import compare, count_model, Counted, expected_everywhere, work_of
-import torch
-
 from trt_openvla_ros.pictures import read_picture_file
 
 # Parts of the whole time, and of what is then left, that these may take.
@@ -47,6 +47,7 @@ class Run:
         self.json, self.svg = file, args.out / file.with_suffix('.svg').name
         self.formats = known_formats()
         self.counted: dict[tuple[str, str], Counted] = {}
+        self._saved = 0.0
         self.logits: dict[str, np.ndarray] = {}
         self.report: dict[str, Any] = {
             **describe_machine(self.device),
@@ -67,6 +68,7 @@ class Run:
         """Write the report."""
         self.report['seconds'] = round(self.left.spent, 1)
         write_json(self.json, self.report)
+        self._saved = time.monotonic()
 
     def count(self) -> None:
         """Count the work of both models in all formats, and print what it means."""
@@ -75,9 +77,8 @@ class Run:
         for name, size in SIZES[self.size or '7b'].items():
             model = make_model(name, size, cpu, torch.bfloat16)
             for weights in ('bfloat16', *self.formats):
-                options = {} if weights == 'bfloat16' else {'weights': weights}
                 try:
-                    counted = count_model(model, **options)
+                    counted = count_model(model, '' if weights == 'bfloat16' else weights)
                 except Exception as error:  # noqa: BLE001 - the measuring must still run
                     reason = f'{type(error).__name__}: {str(error)[:200]}'
                     self.report['work'][f'{name} {weights}'] = {'failed': reason}
@@ -123,19 +124,9 @@ class Run:
         if counted and one.row.engine == 'ours':
             nominal = nominal_rates(name_of(self.device))
             result['against_roof'] = compare(counted, result, nominal, self.report['rates'])
-        name = one.row.name
-        # A row that is measured again, in another group, stands beside the first.
-        names = [name, f'{name}, again']
-        self.report['rows'][names[self._is_again(one)]] = result
-        self.report['skipped'].pop(name, None)
-        self.save()
-
-    def _is_again(self, one: Measured) -> bool:
-        before = self.report['rows'].get(one.row.name)
-        if before is None or getattr(self, '_owner', {}).get(one.row.name) is one:
-            self._owner = {**getattr(self, '_owner', {}), one.row.name: one}
-            return False
-        return True
+        self.report['rows'][one.row.name] = result
+        if time.monotonic() - self._saved > 1:
+            self.save()
 
     def _skip(self, row: Row, reason: str) -> None:
         self.report['skipped'][row.name] = reason

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from on_gpu.counting import count_language, count_vision, LanguageWork, Work
 from on_gpu.machine import NOMINAL, Rates
 from on_gpu.models import Model
-import torch
 
 # What a kernel's end costs inside a CUDA graph on an H100 [s]. Source: arXiv 2605.30571.
 CAPTURED_LAUNCH = 1.3e-6
@@ -65,14 +66,14 @@ class Counted:
         return Times(vision, prefill, token, vision + prefill + (passes - 1) * token)
 
 
-def count_model(model: Model, **options: str) -> Counted:
-    """Count a model; the options are those of the language engine."""
+def count_model(model: Model, weights: str = '') -> Counted:
+    """Count a model whose language model's weights have a format; '' is bfloat16."""
     checkpoint = model.checkpoint
     acts = model.name not in _REASONED
     actions = (model.spec.tokens.first, model.spec.tokens.vocab_size) if acts else None
     return Counted(
         vision=count_vision(checkpoint.towers, checkpoint.llm),
-        language=count_language(checkpoint, model.ids, actions, **options),
+        language=count_language(checkpoint, model.ids, actions, weights),
         positions=model.positions,
         tokens=len(model.answer),
     )
@@ -80,7 +81,10 @@ def count_model(model: Model, **options: str) -> Counted:
 
 def _time(work: Work, rates: Rates, launch: float) -> float:
     arithmetic = work.flop / (rates.eight_bit if work.eight_bit else rates.bf16)
-    return max(work.bytes / rates.memory, arithmetic) + work.launches * launch
+    if not launch:  # the roof: nothing but what must be
+        return max(work.bytes / rates.memory, arithmetic)
+    moved = (work.bytes + work.spilled) / rates.memory
+    return max(moved, arithmetic) + work.launches * launch
 
 
 def expected(counted: Counted, rates: Rates) -> dict[str, Any]:
@@ -127,7 +131,9 @@ def compare(
         'step_launches': counted.language.token.launches,
         'share_of_roof': {
             name: {
-                'token': round(roof.token * per_token / took['token'], 4) if took['token'] else None,
+                'token': round(roof.token * per_token / took['token'], 4)
+                if took['token']
+                else None,
                 'action': round(roof.action / took['action'], 4),
             }
             for name, roof in roofs.items()

@@ -8,6 +8,7 @@ are, and checks nothing. Nobody else may use it.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from inspect import get_annotations
 import sys
 from types import ModuleType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints, Union
@@ -35,7 +36,7 @@ class BaseModel:
 
     def __init_subclass__(cls, **_: Any) -> None:
         """Collect the names of the fields."""
-        own = {name: None for name in cls.__dict__.get('__annotations__', {})}
+        own = dict.fromkeys(get_annotations(cls))
         cls.model_fields = {**cls.model_fields, **own}
 
     @classmethod
