@@ -34,6 +34,8 @@ def main() -> int:
         choices=('7b', 'tiny'),
         help="size of the random models; default: '7b' on a GPU; a CPU measures 'tiny' alone",
     )
+    parser.add_argument('--rows', default='', help='measure only rows whose name has this text')
+    parser.add_argument('--skip-tokens', action='store_true', help='do not check tokens first')
     args = parser.parse_args()
     try:
         from on_gpu.without_pydantic import stand_in_if_missing

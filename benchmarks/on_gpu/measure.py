@@ -84,6 +84,7 @@ class Measuring:
         left: TimeLeft,
         tell: Callable[[Measured], None],
         skip: Callable[[Row, str], None],
+        warm: Callable[[Measured], None],
     ) -> None:
         """Prepare.
 
@@ -95,9 +96,16 @@ class Measuring:
             left: Time that is left.
             tell: Function that gets a row with new samples.
             skip: Function that gets a row that was not measured, and the reason.
+            warm: Function that gets each row when its samples are complete, while it is loaded.
         """
         self._size, self._device, self._dtype = size, device, dtype
-        self._image, self._left, self._tell, self._skip = image, left, tell, skip
+        self._image, self._left, self._tell, self._skip, self._warm_row = (
+            image,
+            left,
+            tell,
+            skip,
+            warm,
+        )
         self._shrink = TINY if size == 'tiny' else 1.0
 
     def run(self, rows: Sequence[Row], share: float, most: int | None = None) -> None:
@@ -132,6 +140,7 @@ class Measuring:
             if sum(len(one.actions) for one in loaded) == before:
                 break
         for one in loaded:
+            self._warm_row(one)
             one.loaded.runner.close()
         loaded.clear()
         pool.clear()

@@ -15,6 +15,7 @@ from on_gpu.engines import known_formats
 from on_gpu.machine import describe_machine, name_of, nominal_rates, read_clocks, slug
 from on_gpu.measure import Measured, Measuring, result_of
 from on_gpu.models import make_model, SIZES
+from on_gpu.profiling import profile_one
 from on_gpu.report import print_model, print_rows, write_json, write_svg
 from on_gpu.rows import list_rows, Row
 from on_gpu.time_left import end_process_after, TimeLeft
@@ -26,6 +27,7 @@ _TOKENS = 0.25
 _SHARES = (0.55, 0.6, 0.9)  # of each group of rows
 _GRACE = 60.0  # [s] after which a process that hangs is ended
 _TINY_SAMPLES = 3
+_PROFILE = 10.0  # [s] that a profile may take at most
 
 
 class Run:
@@ -46,6 +48,7 @@ class Run:
         file = args.json or args.out / f'gpu_{slug(name_of(self.device))}.json'
         self.json, self.svg = file, args.out / file.with_suffix('.svg').name
         self.formats = known_formats()
+        self.wanted = args.rows
         self.counted: dict[tuple[str, str], Counted] = {}
         self._saved = 0.0
         self.logits: dict[str, np.ndarray] = {}
@@ -62,6 +65,7 @@ class Run:
             'clocks': {},
             'rows': {},
             'skipped': {},
+            'profiles': {},
         }
 
     def save(self) -> None:
@@ -107,11 +111,19 @@ class Run:
         self.save()
         image = read_picture_file(PHOTO)
         measuring = Measuring(
-            self.size, self.device, torch.bfloat16, image, self.left, self._tell, self._skip
+            self.size,
+            self.device,
+            torch.bfloat16,
+            image,
+            self.left,
+            self._tell,
+            self._skip,
+            self._profile,
         )
         most = _TINY_SAMPLES if self.size == 'tiny' else None
+        self._image = image
         for rows, share in zip(list_rows(), _SHARES, strict=True):
-            measuring.run(rows, share, most)
+            measuring.run([row for row in rows if self.wanted in row.name], share, most)
             self.report['clocks']['after'] = read_clocks(self.device)
             self.save()
 
@@ -127,6 +139,19 @@ class Run:
         self.report['rows'][one.row.name] = result
         if time.monotonic() - self._saved > 1:
             self.save()
+
+    def _profile(self, one: Measured) -> None:
+        """Profile rows that show what to do next, if time is left."""
+        row = one.row
+        if (row.model, row.variant, row.accepted) != ('openvla', 'captured', None) or row.again:
+            return
+        if self.left.seconds < _PROFILE:
+            return
+        trace = self.svg.with_name(f'trace_{row.weights}.json.gz')
+        try:
+            self.report['profiles'][row.name] = profile_one(one.loaded.runner, self._image, trace)
+        except Exception as error:  # noqa: BLE001 - a profiler may be forbidden here
+            self.report['profiles'][row.name] = f'{type(error).__name__}: {str(error)[:200]}'
 
     def _skip(self, row: Row, reason: str) -> None:
         self.report['skipped'][row.name] = reason
@@ -156,7 +181,7 @@ def run(args: Namespace, start: float) -> int:
             'command measures.\n--device cpu --model tiny runs every row on a tiny model here.'
         )
     else:
-        right = one.check()
+        right = args.skip_tokens or one.check()
         one.measure()
         print_model(one.report['time_model'])
         print_rows(one.report)
