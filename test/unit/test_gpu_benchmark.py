@@ -1,0 +1,144 @@
+"""benchmarks/gpu.py: every row on a tiny model and a CPU, its report, its time limit."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+from on_gpu.engines import known_formats
+from on_gpu.rows import list_rows, Row
+from on_gpu.runner import PARTS
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / 'benchmarks' / 'gpu.py'
+
+
+def run(out, *words):
+    """Run the program from elsewhere, as on a machine where nothing is installed."""
+    command = [sys.executable, '-P', str(PROGRAM), '--out', str(out), *words]
+    made = subprocess.run(
+        command, cwd=out, env={'PATH': '', 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True
+    )
+    return made, json.loads((out / 'gpu_cpu.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    out = tmp_path_factory.mktemp('gpu')
+    return out, *run(out, '--device', 'cpu', '--model', 'tiny', '--minutes', '3')
+
+
+ROWS = [row for group in list_rows() for row in group]
+RUN = [row for row in ROWS if row.weights in ('bfloat16', *known_formats())]
+
+
+def test_every_row_is_measured(tiny):
+    _, made, report = tiny
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert report['rows'].keys() == {row.name for row in RUN}
+    assert report['skipped'].keys() == {row.name for row in ROWS} - report['rows'].keys()
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for name, row in report['rows'].items():
+        assert row['samples'] >= 3, name
+        assert row['ms'].keys() == set(PARTS), name
+        for part in row['ms'].values():
+            assert 0 <= part['p50'] <= part['p95'] <= part['p99'] < 10_000, name
+        whole = row['ms']['action']['p50']
+        assert whole > row['ms']['preprocess']['p50'] + row['ms']['vision']['p50'] / 2, name
+        assert row['load_s'] + row['first_s'] > 0, name
+
+
+def test_rows_write_what_the_model_means(tiny):
+    _, _, report = tiny
+    apart = {'bfloat16': 0.02, 'fp8': 0.1, 'int8': 0.1, 'int4': 0.3}
+    for name, row in report['rows'].items():
+        assert row['wrong_answers'] == 0, name
+        assert row['logits_apart'] < apart[row['weights']], name
+        assert (row['positions'], row['tokens']) in ((285, 7), (325, 31)), name
+    # The others are compared with it.
+    assert report['rows']['openvla: Hugging Face eager bfloat16']['logits_apart'] == 0
+
+
+def test_drafts_save_passes(tiny):
+    _, _, report = tiny
+    for model in ('openvla', 'ecot'):
+        rows = [Row(model, 'ours', 'captured', 'bfloat16')]
+        rows += [row for row in ROWS if row.model == model and row.accepted is not None]
+        passes = [report['rows'][row.name]['passes'] for row in rows if row.weights == 'bfloat16']
+        assert passes == sorted(passes, reverse=True)
+        assert passes[0] > passes[1] > passes[-1] >= 1
+
+
+def test_tokens_are_checked_first(tiny):
+    _, made, report = tiny
+    found = {(one['checkpoint'], one['weights']) for one in report['correctness']}
+    checkpoints = ('golden fused', 'golden single', 'tiny_openvla', 'tiny_ecot')
+    formats = ('float32', 'bfloat16', *known_formats())
+    assert found == {(name, weights) for name in checkpoints for weights in formats}
+    for one in report['correctness']:
+        assert one['wrong'] == 0, one
+        assert one['tokens'] >= 20, one
+        if one['weights'] == 'float32':
+            assert one['equal_answers'] == one['answers'], one
+            assert one['near_ties'] == 0, one
+    lines = made.stdout.splitlines()
+    tokens = [index for index, line in enumerate(lines) if ' tokens right: ' in line]
+    rows = [index for index, line in enumerate(lines) if ROWS[0].name in line]
+    assert max(tokens) < min(rows)
+
+
+def test_report_has_machine_rates_model_and_pictures(tiny):
+    out, made, report = tiny
+    assert report['device'] == 'CPU'
+    assert {'torch', 'timm', 'transformers', 'triton'} <= report['versions'].keys()
+    assert all(value > 0 for value in report['rates'].values())
+    for name, row in report['rows'].items():
+        if row['engine'] == 'ours':
+            shares = row['against_roof']['share_of_roof']['measured']
+            assert 0 < shares['action'] < 1, name
+    assert report['time_model'].keys() == report['work'].keys()
+    assert report['seconds'] < 180
+    drawn = ElementTree.parse(out / 'gpu_cpu.svg').getroot()
+    texts = [one.text for one in drawn.iter('{http://www.w3.org/2000/svg}text')]
+    assert {row.name for row in RUN if row.model == 'openvla'} <= set(texts)
+    table = made.stdout.partition('p50 [ms]')[2]
+    for row in RUN:
+        assert f'{row.name}  ' in table
+    assert list(out.glob('trace_bfloat16.json.gz'))
+    assert report['profiles']['openvla: ours captured bfloat16'][0]['us'] > 0
+
+
+def test_it_stops_when_its_time_is_over_and_keeps_what_it_has(tmp_path):
+    begin = time.monotonic()
+    # The time of importing everything, and of a few rows.
+    made, report = run(
+        tmp_path, '--device', 'cpu', '--model', 'tiny', '--minutes', '0.12', '--skip-tokens'
+    )
+    assert time.monotonic() - begin < 25
+    assert made.returncode == 0, made.stderr
+    assert report['skipped']
+    assert report['rows'].keys() | report['skipped'].keys() == {row.name for row in ROWS}
+    assert not report['rows'].keys() & report['skipped'].keys()
+    late = [reason for reason in report['skipped'].values() if 'were left' in reason]
+    assert late
+    for name in report['skipped']:
+        assert f'not measured: {name}: ' in made.stdout
+
+
+def test_without_a_gpu_it_prints_the_model_of_7b_and_says_so(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    made, report = run(tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert 'nothing was measured' in made.stdout
+    assert report['rows'] == {}
+    assert report['time_model'].keys() >= {'openvla bfloat16', 'ecot bfloat16'}
+    for name in ('H100', 'H200', 'GeForce RTX 4090', 'Orin'):
+        assert made.stdout.count(f' {name} ') >= 2
+        times = report['time_model']['openvla bfloat16'][name]
+        assert times['roof_ms']['action'] < times['model_ms']['action']
