@@ -109,7 +109,8 @@ class VisionEngine(Protocol):
 class LanguageEngine(Protocol):
     """The protocol of a language engine, which continues a prompt with an image greedily.
 
-    It may have `check` and `close`, as a vision engine.
+    It may have `check` and `close`, as a vision engine, and `prepare(ids, embeddings, decoding)`,
+    which does before the first request what would delay it.
 
     Attributes:
         dtype: Precision of all that is not quantised; str() gives torch's name.

@@ -189,7 +189,10 @@ class Policy:
         return Transcript(np.asarray(ids, np.int64), text)
 
     def _self_test(self) -> None:
-        """Refuse a policy that does not see; wrong library versions once gave it no image."""
+        """Refuse a policy that does not see, and let the engine prepare for requests.
+
+        Wrong versions of libraries once gave the model no image.
+        """
         vision, language = self.engines.vision, self.engines.language
         _, ids = self.spec.prompter(SHORT_INSTRUCTION)
         height, width = 48, 64
@@ -213,3 +216,7 @@ class Policy:
             raise EngineError('self-test: two different images have the same image embeddings')
         if np.array_equal(*logits):
             raise EngineError('self-test: two different images lead to the same logits')
+        if hasattr(language, 'prepare'):
+            decoding = self.spec.decoding(self.description.find(None)[1])
+            with computing():
+                language.prepare(ids, embeddings[0], decoding)

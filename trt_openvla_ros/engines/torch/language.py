@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
+# Tokens by which instructions may be longer than the one that memory is reserved for; a longer one
+# makes the cache grow when it comes.
+_SPARE = 128
+
 
 class TorchLanguage:
     """A language engine in PyTorch. Two threads must not call it at the same time.
@@ -120,6 +124,22 @@ class TorchLanguage:
             decode_time=decode,
             passes=answer.passes,
         )
+
+    def prepare(self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding) -> None:
+        """Make room for such requests, and capture their passes on CUDA; this takes seconds there.
+
+        Args:
+            ids: Token ids of a short prompt; longer ones are prepared for, too.
+            embeddings: [N, D] image embeddings.
+            decoding: Rules of the answers.
+        """
+        longest = min(len(ids) + len(embeddings) + _SPARE, self.config.max_positions)
+        limit = min(decoding.max_new_tokens, self.config.max_positions - longest + 1)
+        self.passes.reserve(longest + limit)
+        bound = decoding.actions is not None and decoding.constrain
+        kinds = [bound] if decoding.action_first or not bound else [False, True]
+        drafts = decoding.drafter is not None
+        self.passes.capture(ids, embeddings, decoding.actions, kinds, drafts)
 
     def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token."""
