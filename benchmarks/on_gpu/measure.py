@@ -177,8 +177,8 @@ class Measuring:
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
             before = torch.cuda.memory_allocated(self._device)
-        loaded = pool.load(row)
         with calls_of(row.variant != 'eager'):
+            loaded = pool.load(row)
             first, _ = loaded.runner.time(self._image)
             peak = torch.cuda.max_memory_allocated(self._device) - before if cuda else 0
             logits = loaded.runner.first_logits(self._image)
