@@ -8,7 +8,7 @@ the same tokens: it is a near-tie if its logit is almost the largest one, else i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,10 @@ def check_tokens(
         formats: Names of formats of weights.
         left: Time that is left for it.
     """
-    for name, (path, key) in CHECKPOINTS.items():
-        if left.seconds < 0:
-            yield {'checkpoint': name, 'skipped': left.why_not(0)}
-            continue
-        reference = _open(path, key, torch.device('cpu'), 'float32', '')
-        requests = _requests(name, path, reference)
-        references = {'': (reference, [_answer(reference, one) for one in requests])}
-        for weights, dtype, captured in variants(device, formats):
+    references = References()
+    # What matters most comes first, because the time may not be enough for all.
+    for weights, dtype, captured in variants(device, formats):
+        for name in CHECKPOINTS:
             about = {
                 'checkpoint': name,
                 'weights': weights or dtype,
@@ -96,16 +92,70 @@ def check_tokens(
                 yield {**about, 'skipped': left.why_not(0)}
                 continue
             try:
-                if weights not in references:
-                    own = _open(path, key, torch.device('cpu'), 'float32', weights)
-                    references[weights] = own, [_answer(own, one) for one in requests]
+                expected = references.of(name, weights)
                 with calls_of(captured):
-                    tested = _open(path, key, device, dtype, weights)
-                    answers = [_answer(tested, one) for one in requests]
+                    tested = _open(*CHECKPOINTS[name], device, dtype, weights)
+                    answers = [_answer(tested, one) for one in expected.requests]
+                    tested.close()
             except Exception as error:  # noqa: BLE001 - the other checks must still run
                 yield {**about, 'failed': f'{type(error).__name__}: {str(error)[:300]}'}
-                continue
-            yield about | _compare(requests, answers, *references[weights], NEAR[dtype])
+            else:
+                yield about | expected.compare(answers, NEAR[dtype])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference of one checkpoint in one format.
+
+    Attributes:
+        policy: Policy in float32 on the CPU.
+        requests: Requests.
+        answers: Its answers.
+    """
+
+    policy: Policy
+    requests: list[Request]
+    answers: list[list[int]]
+
+    def compare(self, answers: list[list[int]], near: float) -> dict[str, Any]:
+        """Count tokens that are right, nearly so, and wrong, in other answers.
+
+        Args:
+            answers: Answers to the same requests.
+            near: How far below the largest a near-tie's logit may lie, as NEAR has it.
+        """
+        found = {'answers': len(answers), 'equal_answers': 0}
+        found |= {'tokens': 0, 'near_ties': 0, 'wrong': 0}
+        for request, answer, expected in zip(self.requests, answers, self.answers, strict=True):
+            found['tokens'] += len(answer)
+            found['equal_answers'] += answer == expected
+            if answer != expected:
+                gaps = _gaps(self.policy, request, answer)
+                found['near_ties'] += int(((gaps > 0) & (gaps <= near)).sum())
+                found['wrong'] += int((gaps > near).sum())
+            if request.written and request.written != expected:
+                found['wrong'] += 1  # the reference itself is not what was recorded
+        return found
+
+
+class References:
+    """The references that were needed so far."""
+
+    def __init__(self) -> None:
+        """Hold none."""
+        self._made: dict[tuple[str, str], Reference] = {}
+
+    def of(self, name: str, weights: str) -> Reference:
+        """Give the reference of a checkpoint, by its name, in a format of weights."""
+        if (name, weights) not in self._made:
+            path, key = CHECKPOINTS[name]
+            policy = _open(path, key, torch.device('cpu'), 'float32', weights)
+            requests = _requests(name, path, policy)
+            if weights:  # what was recorded is not quantised
+                requests = [replace(one, written=None) for one in requests]
+            answers = [_answer(policy, one) for one in requests]
+            self._made[name, weights] = Reference(policy, requests, answers)
+        return self._made[name, weights]
 
 
 def is_right(result: dict[str, Any]) -> bool:
@@ -153,26 +203,6 @@ def _requests(name: str, path: Path, policy: Policy) -> list[Request]:
 def _answer(policy: Policy, request: Request) -> list[int]:
     embeddings = policy.engines.vision.encode(request.pixels)
     return policy.engines.language.generate(request.ids, embeddings, request.decoding).ids
-
-
-def _compare(
-    requests: list[Request],
-    answers: list[list[int]],
-    reference: Policy,
-    right: list[list[int]],
-    near: float,
-) -> dict[str, Any]:
-    result = {'answers': len(answers), 'equal_answers': 0, 'tokens': 0, 'near_ties': 0, 'wrong': 0}
-    for request, answer, expected in zip(requests, answers, right, strict=True):
-        result['tokens'] += len(answer)
-        result['equal_answers'] += answer == (request.written or expected)
-        if answer != expected:
-            gaps = _gaps(reference, request, answer)
-            result['near_ties'] += int(((gaps > 0) & (gaps <= near)).sum())
-            result['wrong'] += int((gaps > near).sum())
-        if request.written and request.written != expected:
-            result['wrong'] += 1  # the reference itself is not what was recorded
-    return result
 
 
 def _gaps(reference: Policy, request: Request, answer: list[int]) -> np.ndarray:

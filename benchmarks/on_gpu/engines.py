@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-import gc
 from importlib.util import find_spec
 import time
 
@@ -14,6 +13,7 @@ from on_gpu.ours import KnownAnswer, Ours
 from on_gpu.rows import Row
 from on_gpu.runner import Runner
 from trt_openvla_ros.engines.base import WEIGHTS
+from trt_openvla_ros.engines.memory import free_memory
 from trt_openvla_ros.engines.torch.language import TorchLanguage
 from trt_openvla_ros.engines.torch.vision import TorchVision
 
@@ -102,6 +102,4 @@ class Pool:
         """Free the memory of all engines."""
         self._visions.clear()
         self._languages.clear()
-        gc.collect()
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        free_memory()

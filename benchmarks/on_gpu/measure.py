@@ -15,10 +15,12 @@ from on_gpu.models import Model
 from on_gpu.plain import calls_of
 from on_gpu.rows import Row, TINY
 from on_gpu.time_left import at_most, TimeIsOverError, TimeLeft
+from trt_openvla_ros.engines.memory import free_memory
 
 _WARM_UP = 2
 # Longer predictions are divided into parts only so often, because that runs them again.
 _LONG, _FEW = 0.5, 3  # [s]
+_SLOW = 3.0  # [s] of a first prediction, behind which none warms up any more
 _FREE = 0.9  # part of the free memory that a group may fill
 
 
@@ -167,6 +169,8 @@ class Measuring:
                 one = self._warm(pool, row)
         except (Exception, TimeIsOverError) as error:  # noqa: BLE001 - others must still run
             self._skip(row, _reason(error))
+            del error  # and the frames that hold a part of the model
+            free_memory()
             return None
         self._tell(one)
         return one
@@ -183,7 +187,7 @@ class Measuring:
             peak = torch.cuda.max_memory_allocated(self._device) - before if cuda else 0
             logits = loaded.runner.first_logits(self._image)
             model = pool.model(row.model)
-            for _ in range(_WARM_UP):
+            for _ in range(_WARM_UP if first < _SLOW else 0):
                 loaded.runner.time(self._image)
             loaded.runner.time_parts(self._image, len(model.answer))
         one = Measured(row, loaded, model, first, peak, logits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 FORMATS = ('fp8', 'int8', 'int4')
 # Seconds that a 7B row takes to load, with compiling, and to predict once, with its parts. They
 # are guesses until a row was measured, and only decide whether a row may still begin.
-_LOAD = {'hugging_face': 12.0, 'compiled': 120.0, 'ours': 20.0, 'shared': 3.0}
+_LOAD = {'hugging_face': 12.0, 'compiled': 60.0, 'ours': 20.0, 'shared': 3.0}
 # Part of it that a tiny model takes, which loads in no time.
 TINY = 0.01
 
@@ -53,12 +53,14 @@ class Row:
         if self.accepted is not None:
             return 0.0
         # A format's own bytes, and what its largest layer takes while it is quantised.
-        return {'bfloat16': 17e9, 'fp8': 10e9, 'int8': 10e9, 'int4': 6e9}[self.weights]
+        return {'bfloat16': 17e9, 'fp8': 10e9, 'int8': 10e9, 'int4': 7e9}[self.weights]
 
     @property
     def samples(self) -> int:
         """Predictions that are enough."""
-        return 100 if self.model == 'openvla' else 12
+        if self.model == 'openvla':
+            return 100
+        return 3 if self.engine == 'hugging_face' else 12
 
 
 def list_rows() -> list[list[Row]]:
@@ -69,22 +71,24 @@ def list_rows() -> list[list[Row]]:
         *(Row('openvla', 'ours', 'captured', weights) for weights in FORMATS),
         Row('openvla', 'ours', 'eager'),
     ]
-    openvla += [
-        Row('openvla', 'ours', 'captured', weights, accepted)
-        for weights in ('bfloat16', 'fp8', 'int4')
-        for accepted in (0.5, 0.8, 1.0)
-    ]
+    openvla += _drafted('openvla', {'fp8': (0.5, 0.8, 1.0), 'bfloat16': (0.8,), 'int4': (0.8,)})
     ecot = [
         *(Row('ecot', 'ours', 'captured', weights) for weights in ('bfloat16', 'fp8', 'int4')),
         Row('ecot', 'hugging_face', 'eager'),
     ]
-    ecot += [
-        Row('ecot', 'ours', 'captured', weights, accepted)
-        for weights in ('bfloat16', 'fp8', 'int4')
-        for accepted in (0.5, 0.8, 0.9, 0.97)
-    ]
+    shares = {'fp8': (0.65, 0.8, 0.9, 0.97), 'bfloat16': (0.9,), 'int4': (0.9,)}
+    ecot += _drafted('ecot', shares)
     compiled = [
         Row('openvla', 'hugging_face', 'compiled'),
         Row('openvla', 'ours', 'captured', again=True),  # to take turns with
     ]
     return [openvla, ecot, compiled]
+
+
+def _drafted(model: str, shares: dict[str, tuple[float, ...]]) -> list[Row]:
+    """List the captured rows of a model with drafts, by the format of its weights."""
+    return [
+        Row(model, 'ours', 'captured', weights, accepted)
+        for weights, accepteds in shares.items()
+        for accepted in accepteds
+    ]

@@ -23,7 +23,7 @@ from on_gpu.time_model import compare, count_model, Counted, expected_everywhere
 from trt_openvla_ros.pictures import read_picture_file
 
 # Parts of the whole time, and of what is then left, that these may take.
-_TOKENS = 0.25
+_TOKENS = 0.2
 _SHARES = (0.55, 0.6, 0.9)  # of each group of rows
 _GRACE = 60.0  # [s] after which a process that hangs is ended
 _TINY_SAMPLES = 3

@@ -1,5 +1,6 @@
 """benchmarks/gpu.py: every row on a tiny model and a CPU, its report, its time limit."""
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import subprocess
@@ -8,7 +9,7 @@ import time
 from xml.etree import ElementTree
 
 from on_gpu.engines import known_formats
-from on_gpu.rows import list_rows, Row
+from on_gpu.rows import list_rows
 from on_gpu.runner import PARTS
 import pytest
 
@@ -28,7 +29,7 @@ def run(out, *words):
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
     out = tmp_path_factory.mktemp('gpu')
-    return out, *run(out, '--device', 'cpu', '--model', 'tiny', '--minutes', '3')
+    return out, *run(out, '--device', 'cpu', '--model', 'tiny', '--minutes', '4')
 
 
 ROWS = [row for group in list_rows() for row in group]
@@ -64,12 +65,14 @@ def test_rows_write_what_the_model_means(tiny):
 
 def test_drafts_save_passes(tiny):
     _, _, report = tiny
-    for model in ('openvla', 'ecot'):
-        rows = [Row(model, 'ours', 'captured', 'bfloat16')]
-        rows += [row for row in ROWS if row.model == model and row.accepted is not None]
-        passes = [report['rows'][row.name]['passes'] for row in rows if row.weights == 'bfloat16']
-        assert passes == sorted(passes, reverse=True)
-        assert passes[0] > passes[1] > passes[-1] >= 1
+    drafted = [row for row in RUN if row.accepted is not None]
+    assert drafted
+    for row in drafted:
+        without = report['rows'][replace(row, accepted=None).name]['passes']
+        passes = report['rows'][row.name]['passes']
+        assert 1 <= passes < without
+        if row.accepted == 1:
+            assert passes == 1
 
 
 def test_tokens_are_checked_first(tiny):
@@ -100,7 +103,7 @@ def test_report_has_machine_rates_model_and_pictures(tiny):
             shares = row['against_roof']['share_of_roof']['measured']
             assert 0 < shares['action'] < 1, name
     assert report['time_model'].keys() == report['work'].keys()
-    assert report['seconds'] < 180
+    assert report['seconds'] < 250
     drawn = ElementTree.parse(out / 'gpu_cpu.svg').getroot()
     texts = [one.text for one in drawn.iter('{http://www.w3.org/2000/svg}text')]
     assert {row.name for row in RUN if row.model == 'openvla'} <= set(texts)

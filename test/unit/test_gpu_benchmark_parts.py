@@ -155,19 +155,21 @@ def _sleep_at_most():
     return 'slept'
 
 
-def test_a_wrong_token_is_found_and_a_near_tie_is_none(golden_dir):
-    policy = correctness._open(golden_dir / 'fused', 'toy_arm', CPU, 'float32', '')
-    requests = correctness._requests('golden fused', golden_dir / 'fused', policy)[:1]
-    right = [correctness._answer(policy, requests[0])]
-    same = correctness._compare(requests, right, policy, right, 0.0)
+def test_a_wrong_token_is_found_and_a_near_tie_is_none():
+    made = correctness.References().of('golden fused', '')
+    same = made.compare(made.answers, 0.0)
     assert same['wrong'] == same['near_ties'] == 0
-    changed = [[*right[0][:-1], (right[0][-1] + 7) % 300]]
-    found = correctness._compare(requests, changed, policy, right, 0.08)
-    assert found['wrong'] == 1
+    assert same['equal_answers'] == same['answers']
+    first, *others = made.answers
+    changed = [[*first[:-1], (first[-1] + 7) % 300], *others]
+    found = made.compare(changed, 0.08)
+    assert (found['wrong'], found['equal_answers']) == (1, found['answers'] - 1)
     assert not correctness.is_right(found)
-    assert correctness._compare(requests, changed, policy, right, 10.0)['near_ties'] == 1
-    recorded = [replace(requests[0], written=changed[0])]
-    assert correctness._compare(recorded, right, policy, right, 0.0)['wrong'] == 1
+    assert made.compare(changed, 10.0)['near_ties'] == 1
+    requests = [replace(made.requests[0], written=changed[0]), *made.requests[1:]]
+    assert replace(made, requests=requests).compare(made.answers, 0.0)['wrong'] == 1
+    assert not correctness.is_right({'failed': 'an error'})
+    assert correctness.is_right({'skipped': 'no time was left'})
 
 
 def test_golden_checkpoints_are_read_without_pydantic():
