@@ -19,6 +19,7 @@ import torch
 from on_gpu.plain import calls_of
 from on_gpu.time_left import TimeLeft
 from trt_openvla_ros.engines.base import Decoding
+from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pictures import read_picture_file
 from trt_openvla_ros.policy import Policy
 
@@ -97,6 +98,8 @@ def check_tokens(
                     tested = _open(*CHECKPOINTS[name], device, dtype, weights)
                     answers = [_answer(tested, one) for one in expected.requests]
                     tested.close()
+            except ConfigError as error:  # the format fits neither GPU nor sizes; it says why
+                yield {**about, 'skipped': str(error)}
             except Exception as error:  # noqa: BLE001 - the other checks must still run
                 yield {**about, 'failed': f'{type(error).__name__}: {str(error)[:300]}'}
             else:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from on_gpu.models import RandomCheckpoint
 from on_gpu.plain import calls_of
+from trt_openvla_ros.checkpoints.llama import hugging_face_shapes
 from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
 from trt_openvla_ros.checkpoints.vision import projector_widths, TowerConfig
 from trt_openvla_ros.engines.torch.language import TorchLanguage
@@ -133,11 +134,19 @@ def count_vision(towers: tuple[TowerConfig, ...], llm: LlamaConfig) -> Work:
 
 
 class _Fake(RandomCheckpoint):
+    """A checkpoint of fake tensors, of some layers of another."""
+
+    @classmethod
+    def of(cls, checkpoint: RandomCheckpoint, layers: int) -> _Fake:
+        text = {**checkpoint.config['text_config'], 'num_hidden_layers': layers}
+        config = {**checkpoint.config, 'text_config': text}
+        made = cls(checkpoint.path, config, checkpoint.preprocessor)
+        object.__setattr__(made, 'shapes', checkpoint.shapes)  # of the towers
+        return made
+
     def tensors(self, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, shape in self.shapes.items():
-            if name.startswith(prefix):
-                tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
-                yield name[len(prefix) :], tensor
+        for name, shape in hugging_face_shapes(self.llm).items():
+            yield name, torch.empty(shape, dtype=torch.bfloat16, device='cuda')
 
 
 @dataclass(frozen=True)
@@ -176,49 +185,63 @@ def count_language(
         actions: Range of ids that a token is chosen from; None chooses from all.
         weights: Format of the weights; '' for bfloat16.
     """
-    cuda, llm = torch.device('cuda'), checkpoint.llm
-    fake = _Fake(checkpoint.path, checkpoint.config, checkpoint.preprocessor)
-    for name, value in (
-        ('device', cuda),
-        ('dtype', torch.bfloat16),
-        ('shapes', checkpoint.shapes),
-    ):
-        object.__setattr__(fake, name, value)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), calls_of(False):
-        engine = TorchLanguage(fake, cuda, torch.bfloat16, weights)
-        passes = engine.passes
-        shape = checkpoint.image_tokens, llm.hidden_size
-        image = torch.empty(shape, dtype=torch.bfloat16, device=cuda)
-        positions = len(ids) + len(image)
-        passes.reserve(positions + 8)
-        held = {_storage(one): one for one in _tensors(engine.weights)}
-
-        def count(run: Callable[[], None]) -> Work:
-            with _Counter(set(held), 'cuda') as counter:
-                run()
-            fast = any('scaled_mm' in name for name in counter.names)
-            return Work(counter.bytes, 0.0, counter.launches, counter.spilled, fast)
-
-        prefill = count(lambda: passes.prompt(ids, image, (), actions, actions is not None))
-        token = count(lambda: passes.step(actions, actions is not None))
-        held_bytes = sum(one.untyped_storage().nbytes() for one in held.values())
-    cache = 2 * llm.num_layers * llm.kv_width * torch.bfloat16.itemsize
+    llm = checkpoint.llm
+    # All layers but the last are alike, so a third layer stands for those that are left out.
+    two, three = (
+        _count_layers(_Fake.of(checkpoint, layers), ids, actions, weights) for layers in (2, 3)
+    )
+    prefill, token, held = (
+        [more + (llm.num_layers - 3) * (more - less) for less, more in zip(*pair, strict=True)]
+        for pair in zip(two, three, strict=True)
+    )
     # The arithmetic is the same in every format, and in every way to run it.
     products = llm.num_layers * (
         llm.hidden_size * (2 * llm.query_width + 2 * llm.kv_width)
         + 3 * llm.hidden_size * llm.intermediate_size
     )
+    positions = len(ids) + checkpoint.image_tokens
     attention = 2 * llm.num_layers * positions**2 * llm.query_width
     head = llm.hidden_size * (actions[1] - actions[0] if actions else llm.vocab_size)
+    read, launches, spilled, eight_bit = prefill
     return LanguageWork(
         prefill=Work(
-            prefill.bytes,
+            read,
             2 * (products * positions + head) + attention,
-            prefill.launches,
-            prefill.spilled,
-            prefill.eight_bit,
+            launches,
+            spilled,
+            bool(eight_bit),
         ),
-        token=Work(token.bytes, 2 * (products + head), token.launches, token.spilled),
-        cache_bytes=cache,
-        held_bytes=held_bytes,
+        token=Work(token[0], 2 * (products + head), *token[1:3]),
+        cache_bytes=2 * llm.num_layers * llm.kv_width * torch.bfloat16.itemsize,
+        held_bytes=held[0],
     )
+
+
+def _count_layers(
+    checkpoint: _Fake, ids: list[int], actions: tuple[int, int] | None, weights: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int]]:
+    """Count a prompt, a step, and the bytes of all weights, of a model with few layers.
+
+    Returns:
+        Bytes, launches, spilled bytes and products in 8 bit of the prompt and of the step, and
+        the bytes.
+    """
+    cuda = torch.device('cuda')
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode(), calls_of(False):
+        engine = TorchLanguage(checkpoint, cuda, torch.bfloat16, weights)
+        passes = engine.passes
+        shape = checkpoint.image_tokens, checkpoint.llm.hidden_size
+        image = torch.empty(shape, dtype=torch.bfloat16, device=cuda)
+        passes.reserve(len(ids) + len(image) + 8)
+        held = {_storage(one): one for one in _tensors(engine.weights)}
+
+        def count(run: Callable[[], None]) -> tuple[int, ...]:
+            with _Counter(set(held), 'cuda') as counter:
+                run()
+            fast = sum('scaled_mm' in name for name in counter.names)
+            return counter.bytes, counter.launches, counter.spilled, fast
+
+        bound = actions is not None
+        prompt = count(lambda: passes.prompt(ids, image, (), actions, bound))
+        step = count(lambda: passes.step(actions, bound))
+        return prompt, step, (sum(one.untyped_storage().nbytes() for one in held.values()),)

@@ -80,13 +80,13 @@ class Run:
         cpu = torch.device('cpu')  # the tensors are fake ones
         for name, size in SIZES[self.size or '7b'].items():
             model = make_model(name, size, cpu, torch.bfloat16)
-            for weights in ('bfloat16', *self.formats):
-                try:
-                    counted = count_model(model, '' if weights == 'bfloat16' else weights)
-                except Exception as error:  # noqa: BLE001 - the measuring must still run
-                    reason = f'{type(error).__name__}: {str(error)[:200]}'
-                    self.report['work'][f'{name} {weights}'] = {'failed': reason}
-                    continue
+            try:
+                found = count_model(model, ('bfloat16', *self.formats))
+            except Exception as error:  # noqa: BLE001 - the measuring must still run
+                reason = f'{type(error).__name__}: {str(error)[:200]}'
+                self.report['work'][name] = {'failed': reason}
+                continue
+            for weights, counted in found.items():
                 self.counted[name, weights] = counted
                 self.report['work'][f'{name} {weights}'] = work_of(counted)
                 everywhere[f'{name} {weights}'] = expected_everywhere(counted)
@@ -96,7 +96,7 @@ class Run:
         """Check the tokens; tell whether they are right."""
         begun = TimeLeft(_TOKENS * 60 * self.minutes)
         for result in check_tokens(self.device, self.formats, begun):
-            verdict = 'right' if is_right(result) else 'WRONG'
+            verdict = _verdict(result)
             print(f'{self.left.spent:6.1f} s  tokens {verdict}: {_text(result)}', flush=True)
             self.report['correctness'].append(result)
             self.save()
@@ -157,6 +157,12 @@ class Run:
         self.report['skipped'][row.name] = reason
         print(f'{self.left.spent:6.1f} s  not measured: {row.name}: {reason}', flush=True)
         self.save()
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    if 'skipped' in result:
+        return 'not checked'
+    return 'right' if is_right(result) else 'WRONG'
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -66,17 +67,23 @@ class Counted:
         return Times(vision, prefill, token, vision + prefill + (passes - 1) * token)
 
 
-def count_model(model: Model, weights: str = '') -> Counted:
-    """Count a model whose language model's weights have a format; '' is bfloat16."""
+def count_model(model: Model, formats: Sequence[str] = ('bfloat16',)) -> dict[str, Counted]:
+    """Count a model with its language model's weights in each of these formats."""
     checkpoint = model.checkpoint
     acts = model.name not in _REASONED
     actions = (model.spec.tokens.first, model.spec.tokens.vocab_size) if acts else None
-    return Counted(
-        vision=count_vision(checkpoint.towers, checkpoint.llm),
-        language=count_language(checkpoint, model.ids, actions, weights),
-        positions=model.positions,
-        tokens=len(model.answer),
-    )
+    vision = count_vision(checkpoint.towers, checkpoint.llm)
+    return {
+        name: Counted(
+            vision=vision,
+            language=count_language(
+                checkpoint, model.ids, actions, '' if name == 'bfloat16' else name
+            ),
+            positions=model.positions,
+            tokens=len(model.answer),
+        )
+        for name in formats
+    }
 
 
 def _time(work: Work, rates: Rates, launch: float) -> float:

@@ -76,7 +76,7 @@ def test_vision_is_counted_from_the_towers(models):
 
 
 def test_time_is_bytes_over_bandwidth_and_launches(models):
-    counted = count_model(models['openvla'])
+    counted = count_model(models['openvla'])['bfloat16']
     rates = Rates(1e12, 1e15, 2e15)
     roof, model = counted.times(rates, 0.0), counted.times(rates, CAPTURED_LAUNCH)
     step = counted.step(7)
