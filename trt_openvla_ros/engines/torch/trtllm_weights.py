@@ -31,8 +31,10 @@ from trt_openvla_ros.checkpoints.trtllm import (
     WEIGHT,
     WEIGHT_SCALE,
 )
-from trt_openvla_ros.engines.torch.linears import Dense, Fp8, Int8, Linear, stack, unpack_int4
+from trt_openvla_ros.engines.torch.linears import Dense, Fp8, Int8
 from trt_openvla_ros.engines.torch.llama_weights import LayerWeights, LlamaWeights, Tensors
+from trt_openvla_ros.engines.torch.product import Linear
+from trt_openvla_ros.engines.torch.weight_only import from_awq
 from trt_openvla_ros.errors import ConfigError
 
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
@@ -76,7 +78,7 @@ def read_trtllm(
                 qkv=linear(at, 'qkv'),
                 out=linear(at, 'out'),
                 mlp_norm=plain(at + LAYER['mlp_norm'].trtllm, c.hidden_size),
-                gate_up=stack(linear(at, 'gate'), linear(at, 'up'), dtype),
+                gate_up=linear(at, 'gate').joined(linear(at, 'up'), dtype),
                 down=linear(at, 'down'),
                 cache_scale=_cache_scale(tensors, checkpoint, at + ATTENTION),
             )
@@ -153,7 +155,7 @@ def _linear(
         )
     packed = take(WEIGHT, outputs // 2, inputs, dtypes=(torch.int8, torch.uint8))
     scale = take(WEIGHT_SCALE, outputs, groups, dtypes=_FLOATS)
-    return Dense(unpack_int4(packed.view(torch.int8), scale, dtype), smoothing)
+    return from_awq(packed.view(torch.int8), scale, smoothing, dtype)
 
 
 def _take(tensors: Tensors, module: str, name: str, *shape: int, **kwargs: Any) -> torch.Tensor:
