@@ -156,7 +156,7 @@ def _sleep_at_most():
 
 
 def test_a_wrong_token_is_found_and_a_near_tie_is_none():
-    made = correctness.References().of('golden fused', '')
+    made = correctness.References(50).of('golden fused', '')
     same = made.compare(made.answers, 0.0)
     assert same['wrong'] == same['near_ties'] == 0
     assert same['equal_answers'] == same['answers']
@@ -189,7 +189,7 @@ from on_gpu import correctness
 for name in ('golden fused', 'golden single', 'tiny_openvla', 'tiny_ecot'):
     path, key = correctness.CHECKPOINTS[name]
     policy = correctness._open(path, key, torch.device('cpu'), 'float32', '')
-    for one in correctness._requests(name, path, policy):
+    for one in correctness._requests(name, path, policy, 50):
         if one.written:
             assert correctness._answer(policy, one) == one.written
 assert 'pydantic_core' not in sys.modules
