@@ -18,11 +18,8 @@ class BasePolicy(Protocol):
     """The protocol of every policy: image and instruction in, actions and reasoning out.
 
     The local policy, the remote policy and test doubles have it. Nodes and server know nothing
-    else. Any thread may call a policy, but only one at a time; only `check` may run beside
-    another call.
-
-    Attributes:
-        description: Description of the policy, which never changes.
+    else. Any thread may call a policy, but only one at a time; only `check` and `prepare` may run
+    beside another call.
     """
 
     @property
@@ -34,9 +31,16 @@ class BasePolicy(Protocol):
     ) -> None:
         """Raise the errors of `predict` about these arguments, without computing anything."""
 
+    def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
+        """Do the part of a prediction that needs only its image; `predict` takes the result.
+
+        Raises:
+            InputError: The image cannot be used.
+        """
+
     def predict(
         self,
-        image: np.ndarray,
+        image: np.ndarray | PreparedImage,
         instruction: str,
         unnorm_key: str | None = None,
         *,
@@ -48,7 +52,7 @@ class BasePolicy(Protocol):
         """Predict the next step or steps.
 
         Args:
-            image: [height, width, 3] uint8 RGB of the main camera.
+            image: [height, width, 3] uint8 RGB of the main camera, or what `prepare` made of it.
             instruction: Instruction of the user, e.g. 'put the spoon on the towel'; or a whole
                 prompt of the model's style, which policies recognise.
             unnorm_key: Data set whose statistics are applied; None takes that of the description.
@@ -72,6 +76,13 @@ class BasePolicy(Protocol):
 
     def close(self) -> None:
         """Free memory and connections; the policy cannot predict any more."""
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """What a policy's `prepare` made of an image: [G, S, S, 3] uint8 for its engine."""
+
+    views: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -181,8 +192,8 @@ class PolicyTimings(TypedDict):
     """Seconds by part of one prediction.
 
     Attributes:
-        preprocess: Prompt and pixel values.
-        vision: Image embeddings.
+        preprocess: Prompt, and views of an image that was not prepared.
+        vision: Pixel values and image embeddings.
         prefill: Prompt to first token.
         decode: All further tokens.
         total: Image and instruction to prediction.
@@ -229,12 +240,7 @@ class ActionStatistics:
     mask: np.ndarray
 
     def __post_init__(self) -> None:
-        """Check the three vectors.
-
-        Raises:
-            ConfigError: The three are not vectors of one length, a value is not finite, or a range
-                is reversed.
-        """
+        """Raise ConfigError for vectors of two lengths, a value not finite or a reversed range."""
         shapes = self.q01.shape, self.q99.shape, self.mask.shape
         if self.q01.ndim != 1 or not self.q01.size or len(set(shapes)) != 1:
             raise ConfigError(
@@ -279,12 +285,7 @@ class ActionStatistics:
 def find_statistics(
     statistics: Mapping[str, ActionStatistics], unnorm_key: str | None, source: object
 ) -> tuple[str, ActionStatistics]:
-    """Find the statistics of a data set.
-
-    Args:
-        statistics: Statistics by unnorm_key.
-        unnorm_key: Name of the data set; '' or None if none was given.
-        source: Source of the statistics, for the message.
+    """Find the statistics of a data set; '' or None stands for none, and source is for messages.
 
     Raises:
         ConfigError: There is no such key; the message lists all with their ranges.

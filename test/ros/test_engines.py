@@ -80,7 +80,7 @@ def test_engine_that_breaks_after_deactivate_leads_to_unconfigured_too(
     probe.begin_step(held, golden.image('case20'))
     assert probe.transit('deactivate')
 
-    def fail(self, pixel_values):
+    def fail(self, views):
         raise RuntimeError('CUDA error: an illegal memory access was encountered')
 
     monkeypatch.setattr('trt_openvla_ros.engines.torch.vision.TorchVision.encode', fail)

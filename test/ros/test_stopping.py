@@ -45,11 +45,11 @@ class Loading(TorchVision):
 
 class Encoding(TorchVision):
     calls = 0
-    def encode(self, pixel_values):
+    def encode(self, views):
         Encoding.calls += 1
         if Encoding.calls > {calls}:
             hang()
-        return super().encode(pixel_values)
+        return super().encode(views)
 
 for name, kind in (('loading', Loading), ('encoding', Encoding)):
     registry.LANGUAGE_ENGINES[name] = registry.LANGUAGE_ENGINES['torch']

@@ -4,9 +4,14 @@ import statistics
 import threading
 import time
 
+import numpy as np
 import pytest
+from rclpy.duration import Duration
+from rclpy.time import Time
 
+from trt_openvla_ros.nodes.conversions import to_message
 from trt_openvla_ros.nodes.worker import Worker
+from trt_openvla_ros.policy import Policy
 
 PUT = 'put the spoon on the towel'
 
@@ -26,6 +31,76 @@ def test_newest_frame_is_acted_on_and_the_others_counted(graph, held, golden):
     assert [action.header.stamp for action in probe.actions] == [first, working, newest]
     assert not set(map(str, passed_over)) & {str(a.header.stamp) for a in probe.actions}
     assert [action.sequence for action in probe.actions] == [1, 2, 3]
+
+
+@pytest.fixture
+def preparations(monkeypatch):
+    """The names of the threads in which images were prepared, in order."""
+    names, prepare = [], Policy.prepare
+
+    def noted(self, image):
+        names.append(threading.current_thread().name)
+        return prepare(self, image)
+
+    monkeypatch.setattr(Policy, 'prepare', noted)
+    return names
+
+
+def test_waiting_image_is_prepared_during_the_step_and_acted_on_as_ever(
+    graph, held, golden, preparations
+):
+    probe = graph.start(engine='held')
+    probe.instruct(golden.instruction('case21'))
+    probe.act(golden.image('case20'))
+    preparations.clear()
+
+    probe.begin_step(held, golden.image('case20'))
+    newest = probe.send(golden.image('case21'))
+    probe.wait(lambda: 'policy_ahead' in preparations, 'preparation')
+    held.gate.set()
+    probe.wait(lambda: probe.actions[-1].header.stamp == newest, 'action on the newest image')
+
+    assert preparations == ['policy_worker', 'policy_ahead']
+    wanted = golden.action('case21')
+    np.testing.assert_allclose(probe.actions[-1].action, wanted, rtol=0, atol=1e-12)
+
+
+def test_image_that_grows_old_while_it_waits_prepared_is_dropped(
+    graph, held, golden, preparations
+):
+    probe = graph.start(engine='held', max_image_age=0.5)
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+    probe.begin_step(held, golden.image('case20'))
+    waiting = probe.send(golden.image('case20'))
+    probe.wait(lambda: 'policy_ahead' in preparations, 'preparation')
+    old = Time.from_msg(waiting) + Duration(seconds=0.6)
+    probe.wait(lambda: probe.node.get_clock().now() > old, 'age')
+    held.gate.set()
+
+    probe.counted(images_stale=1, actions_late=1)
+    probe.act(golden.image('case20'))
+    assert waiting not in [action.header.stamp for action in probe.actions]
+
+
+def test_waiting_image_that_cannot_be_read_counts_only_if_it_gets_its_step(graph, held, golden):
+    probe = graph.start(engine='held')
+    probe.instruct(PUT)
+    probe.act(golden.image('case20'))
+    depth = to_message(golden.image('case20'))
+    depth.encoding = '32FC1'
+
+    probe.begin_step(held, golden.image('case20'))
+    probe.send(depth)
+    newest = probe.send(golden.image('case20'))
+    probe.counted(images_dropped=1, images_rejected=0)
+    held.gate.set()
+    probe.wait(lambda: probe.actions[-1].header.stamp == newest, 'action on the newest image')
+
+    probe.begin_step(held, golden.image('case20'))
+    probe.send(depth)
+    held.gate.set()
+    probe.counted(images_dropped=1, images_rejected=1, internal_errors=0)
 
 
 @pytest.mark.parametrize('busy', [False, True], ids=['waiting', 'computing'])
@@ -58,7 +133,7 @@ def test_step_that_raises_is_counted_and_the_next_one_done(graph, held, golden, 
     probe.instruct(PUT)
     probe.act(golden.image('case20'))
     with monkeypatch.context() as patch:
-        patch.setattr(held, 'encode', lambda self, pixels: 1 / 0)
+        patch.setattr(held, 'encode', lambda self, views: 1 / 0)
         probe.send(golden.image('case20'))
         probe.counted(internal_errors=1)
 

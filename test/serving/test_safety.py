@@ -264,7 +264,7 @@ def test_nobody_waits_for_a_model_that_loads(policy, monkeypatch):
 
 
 def test_an_unexpected_error_is_told_without_its_traceback(server, policy, monkeypatch):
-    def fail(pixel_values):
+    def fail(views):
         raise ValueError('secret')
 
     monkeypatch.setattr(policy.engines.vision, 'encode', fail)

@@ -33,11 +33,11 @@ class HeldVision(TorchVision):
         cls.inside.clear()
         cls.gate.clear()
 
-    def encode(self, pixel_values):
+    def encode(self, views):
         type(self).calls += 1
         if not self.gate.is_set():
             self.inside.set()
             while self.busy and not self.gate.is_set():
-                super().encode(pixel_values)
+                super().encode(views)
             self.gate.wait(timeout=60)
-        return super().encode(pixel_values)
+        return super().encode(views)

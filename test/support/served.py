@@ -58,11 +58,11 @@ class Gate:
         policy.engines.vision.encode = self._pass
         self.undo = lambda: (self.open(), delattr(policy.engines.vision, 'encode'))
 
-    def _pass(self, pixel_values):
+    def _pass(self, views):
         if not self._open.is_set():
             self.inside.set()
             self._open.wait(60)
-        return self._encode(pixel_values)
+        return self._encode(views)
 
     def shut(self):
         self.inside.clear()

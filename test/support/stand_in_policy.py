@@ -15,6 +15,7 @@ from trt_openvla_ros.contracts import (
     Description,
     PARTS,
     Prediction,
+    PreparedImage,
     Transcript,
 )
 from trt_openvla_ros.errors import EngineError
@@ -105,7 +106,7 @@ class StandInPolicy:
 
     def predict(
         self,
-        image: np.ndarray,
+        image: np.ndarray | PreparedImage,
         instruction: str,
         unnorm_key: str | None = None,
         *,
@@ -125,6 +126,9 @@ class StandInPolicy:
             return self._answer(asked, on_reasoning)
         finally:
             self._busy.release()
+
+    def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
+        return check_image(image)
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         return self._processor.preview(image)

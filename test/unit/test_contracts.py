@@ -27,7 +27,7 @@ from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.policy.remote import RemotePolicy
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-MEMBERS = ('check', 'predict', 'preview', 'close')
+MEMBERS = ('check', 'prepare', 'predict', 'preview', 'close')
 
 
 def through_json(value):
@@ -44,6 +44,25 @@ def test_every_policy_is_asked_in_the_same_way(kind, member):
 def test_the_key_of_a_prediction_is_an_argument_and_stays_with_it(fused):
     for asked, applied in (('other_arm', 'other_arm'), (None, 'toy_arm'), ('toy_arm', 'toy_arm')):
         assert fused.predict(IMAGE, 'pick up the cup', asked).unnorm_key == applied
+
+
+def test_a_prepared_image_is_used_and_changes_nothing_but_the_time(fused, monkeypatch):
+    wanted = fused.predict(IMAGE, 'pick up the cup')
+    prepared = fused.prepare(IMAGE)
+    monkeypatch.setattr(type(fused.spec.processor), '__call__', lambda *_: pytest.fail('resized'))
+    found = fused.predict(prepared, 'pick up the cup')
+    np.testing.assert_array_equal(found.actions, wanted.actions)
+    np.testing.assert_array_equal(found.generated_ids, wanted.generated_ids)
+    assert found.timings['preprocess'] < wanted.timings['preprocess']
+
+
+@pytest.mark.parametrize(
+    'image', [IMAGE[None], IMAGE[:, :, 0], IMAGE / 255], ids=['batch', 'grey', 'float']
+)
+def test_what_is_no_image_is_not_prepared(fused, image):
+    for ask in (fused.prepare, StandInPolicy().prepare, lambda i: fused.predict(i, 'go')):
+        with pytest.raises(InputError, match='uint8 RGB is needed'):
+            ask(image)
 
 
 def test_one_step_is_a_chunk_of_one(fused):

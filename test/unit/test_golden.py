@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from trt_openvla_ros.engines.base import Decoding
 
@@ -33,13 +34,15 @@ def test_every_stage_gives_the_reference_numbers(request, arrays, name, case):
     prompt, ids = policy.spec.prompter(instruction)
     assert prompt == case['prompt']
     assert ids == case['input_ids']
-    pixels = policy.spec.processor(image)
-    expected = arrays[f'{key[:5]}0_pixel_values'].reshape(pixels.shape)
-    np.testing.assert_array_equal(pixels, expected)
-    features = policy.engines.vision.patch_features(pixels).numpy()
+    views = policy.spec.processor(image)
+    vision = policy.engines.vision
+    pixels = vision.normalise(torch.from_numpy(views))
+    expected = arrays[f'{key[:5]}0_pixel_values']
+    np.testing.assert_array_equal(pixels, expected.reshape(pixels.shape))
+    features = vision.patch_features(pixels).numpy()
     expected = arrays[f'{key}_patch_features'].reshape(features.shape)
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4)
-    embeddings = policy.engines.vision.encode(pixels)
+    embeddings = vision.encode(views)
     expected = arrays[f'{key}_image_embeddings'].reshape(embeddings.shape)
     np.testing.assert_allclose(embeddings.numpy(), expected, rtol=0, atol=1e-4)
     logits = policy.engines.language.first_logits(ids, embeddings)

@@ -45,13 +45,14 @@ def test_embeddings_are_those_of_torch_and_stay_what_they_are(exact_artifact, na
     theirs = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu')
     assert type(theirs.engines.vision).__name__ == 'TorchVision'
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
-    pixels = [ours.spec.processor(image) for image in images]
-    found = [ours.engines.vision.encode(values) for values in pixels]
-    for embeddings, values in zip(found, pixels, strict=True):
-        wanted = theirs.engines.vision.encode(values)
+    views = [ours.spec.processor(image) for image in images]
+    found = [ours.engines.vision.encode(view) for view in views]
+    assert ours.engines.vision.encode_time > 0
+    for embeddings, view in zip(found, views, strict=True):
+        wanted = theirs.engines.vision.encode(view)
         assert (embeddings - wanted).norm() < 1e-4 * wanted.norm()
-    with pytest.raises(InputError, match='pixel values have shape'):
-        ours.engines.vision.encode(pixels[0][:, 1:])
+    with pytest.raises(InputError, match='views have shape'):
+        ours.engines.vision.encode(views[0][:, 1:])
 
 
 def test_vision_follows_the_language_engine_unless_it_is_told(exact_artifact):

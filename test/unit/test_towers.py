@@ -30,13 +30,16 @@ def test_features_are_the_second_to_last_block(tmp_path, backbone):
     engine = TorchVision(checkpoint, torch.device('cpu'), torch.float32)
     towers = checkpoint.towers
     size = towers[0].image_size
-    pixels = torch.randn(3 * len(towers), size, size, generator=torch.Generator().manual_seed(1))
-    parts = zip(timm_towers(checkpoint), pixels.split(3), strict=True)
+    views = np.random.default_rng(1).integers(0, 256, engine.normalise.shape, np.uint8)
+    pixels = engine.normalise(torch.from_numpy(views))
+    parts = zip(timm_towers(checkpoint), pixels[0].split(3), strict=True)
     expected = torch.cat([features_by_hook(vit, part) for vit, part in parts], dim=1)
-    features = engine.patch_features(pixels.numpy())
+    features = engine.patch_features(pixels)[0]
     assert features.shape == ((size // (16 if 'in1k' in backbone else 14)) ** 2, len(towers) * 32)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
-    assert engine.encode(pixels.numpy()).shape == (len(features), 32)
+    with torch.inference_mode():
+        expected = engine.projector(expected)
+    torch.testing.assert_close(engine.encode(views), expected, rtol=0, atol=1e-5)
 
 
 def test_the_last_block_is_not_kept(fused):
@@ -155,6 +158,25 @@ def test_what_timm_cannot_build_is_said(tmp_path, changes):
         )
 
 
-def test_pixel_values_of_another_size_are_refused(fused):
-    with pytest.raises(InputError, match=r'\(6, 224, 224\)'):
-        fused.engines.vision.encode(np.zeros((6, 56, 56), np.float32))
+@pytest.mark.parametrize(
+    'views',
+    [
+        np.zeros((2, 224, 224, 3), np.uint8),
+        np.zeros((1, 56, 56, 3), np.uint8),
+        np.zeros((1, 224, 224, 3), np.float32),
+    ],
+    ids=['two', 'small', 'float'],
+)
+def test_other_views_are_refused(fused, views):
+    with pytest.raises(InputError, match=r'not \(1, 224, 224, 3\) uint8; take what ImageProc'):
+        fused.engines.vision.encode(views)
+
+
+def test_embeddings_stay_what_they_are(fused):
+    views = np.random.default_rng(0).integers(0, 256, (2, 1, 224, 224, 3), np.uint8)
+    first = fused.engines.vision.encode(views[0])
+    kept = first.clone()
+    assert fused.engines.vision.encode_time > 0
+    assert not torch.equal(fused.engines.vision.encode(views[1]), first)
+    assert torch.equal(first, kept)
+    assert torch.equal(fused.engines.vision.encode(views[0]), first)

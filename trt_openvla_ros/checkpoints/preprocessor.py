@@ -44,6 +44,11 @@ class Branch:
     std: np.ndarray
 
 
+def geometries(branches: Sequence[Branch]) -> list[Geometry]:
+    """Give the different geometries, the first tower's first; towers of one geometry share it."""
+    return list(dict.fromkeys(branch.geometry for branch in branches))
+
+
 _Side = Annotated[int, Field(ge=1, le=4096)]  # [px]
 _Sides = Annotated[list[_Side], Field(min_length=1, max_length=2)]
 _Colour = Annotated[list[float], Field(min_length=3, max_length=3)]

@@ -89,7 +89,7 @@ class Generation:
 
 
 class VisionEngine(Protocol):
-    """The protocol of a vision engine, which maps pixel values to image embeddings.
+    """The protocol of a vision engine, which maps views of an image to image embeddings.
 
     An engine that was built for one machine also has `check(checkpoint, device, lengths)`. This
     static method raises ConfigError if the engine does not fit. It is called before anything is
@@ -97,13 +97,22 @@ class VisionEngine(Protocol):
 
     Attributes:
         device, dtype: Device and precision; str() gives torch's names.
+        encode_time: Time that the last encode took [s]; reading it waits for its end.
     """
 
     device: Any
     dtype: Any
 
-    def encode(self, pixel_values: np.ndarray) -> Any:
-        """Map [C, S, S] float32 to [N, D] embeddings on the engine's device, and wait for them."""
+    @property
+    def encode_time(self) -> float:
+        """Time that the last encode took [s]; reading it waits for its end."""
+
+    def encode(self, views: np.ndarray) -> Any:
+        """Normalise [G, S, S, 3] uint8 views and map them to [N, D] embeddings.
+
+        What follows on the current stream of the engine's device may read them; nobody else may
+        before `encode_time` was read.
+        """
 
 
 class LanguageEngine(Protocol):

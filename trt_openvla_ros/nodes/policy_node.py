@@ -25,6 +25,7 @@ from trt_openvla_ros.errors import (
 )
 from trt_openvla_ros.nodes.conversions import stamp_of, to_rgb
 from trt_openvla_ros.nodes.diagnostics import describe, Statistics
+from trt_openvla_ros.nodes.frames import Frame
 from trt_openvla_ros.nodes.inputs import Inputs
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
 from trt_openvla_ros.nodes.loading import load_policy, why_unfit
@@ -115,7 +116,10 @@ class PolicyNode(PatientLifecycleNode):
             self, parameters, self._statistics, self._on_image, self._on_instruction
         )
         warn_of_unused(self)
-        self._worker = Worker(self._predict, self._publish, self._note_failure, self._policy.close)
+        self._convert = partial(to_rgb, max_pixels=parameters.max_pixels, warn=self._warn_once)
+        ahead = partial(Frame.prepare, prepare=self._policy.prepare)
+        step = self._predict, self._publish, self._note_failure
+        self._worker = Worker(*step, self._policy.close, ahead)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Act as soon as there is an instruction."""
@@ -187,8 +191,9 @@ class PolicyNode(PatientLifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        if self._state == 'active' and self._instruction and self._worker.offer(message):
-            self._statistics.count('images_dropped')
+        if self._state == 'active' and self._instruction:
+            dropped = self._worker.offer(Frame(message, self._convert))
+            self._statistics.count('images_dropped', dropped)
 
     def _on_instruction(self, message: String) -> None:
         if message.data == self._heard:
@@ -211,20 +216,20 @@ class PolicyNode(PatientLifecycleNode):
         if not instruction:
             self._worker.revoke()
 
-    def _predict(self, message: Image | CompressedImage) -> Step | None:
+    def _predict(self, frame: Frame) -> Step | None:
         parameters, instruction = read(self, PolicyParameters), self._instruction
         # Held here, because cleanup may give up waiting for this step.
         policy, worker, outputs = self._policy, self._worker, self._outputs
-        if not instruction or self._is_stale(message, parameters.max_image_age):
+        if not instruction or self._is_stale(frame.message, parameters.max_image_age):
             return None
         try:
-            image = to_rgb(message, parameters.max_pixels, self._warn_once)
+            image, given = frame.open()
         except InputError as error:
             self._statistics.count('images_rejected')
             self.get_logger().warning(f'image ignored: {error}', throttle_duration_sec=_THROTTLE)
             return None
         prediction = policy.predict(
-            image,
+            given,
             instruction,
             parameters.unnorm_key or None,
             # The engine need not stream if nobody listens.
@@ -232,7 +237,7 @@ class PolicyNode(PatientLifecycleNode):
             if outputs.streams
             else None,
         )
-        return Step(message, image, instruction, prediction)
+        return Step(frame.message, image, instruction, prediction)
 
     def _publish(self, step: Step) -> None:
         reason = self._outputs.publish(step, read(self, PolicyParameters))

@@ -1,18 +1,49 @@
-"""A thread that always works on the newest frame."""
+"""A thread that always works on the newest frame, and one that looks ahead for it."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 import threading
 import time
 from typing import Any
 
+_STEPS = 8  # that are remembered, to expect the end of the next one
 _CLOSING = 5.0  # [s] for freeing what the steps needed: collecting garbage takes half a second
+
+
+class Foresight:
+    """Tells when the waiting frame shall be prepared, so that it is ready as a step ends.
+
+    A camera sends many frames during a step, and all but the newest are dropped. So the first one
+    is prepared shortly before the step is expected to end, and then each that is newer. The end is
+    expected after the shortest of the last steps, because the length of a reasoning varies.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet, and so expect the end at once."""
+        self._steps: deque[float] = deque(maxlen=_STEPS)
+        self._preparation = 0.0
+
+    def note_step(self, seconds: float) -> None:
+        """Learn how long a step took."""
+        self._steps.append(seconds)
+
+    def note_preparation(self, seconds: float) -> None:
+        """Learn how long it took to prepare a frame."""
+        self._preparation = seconds
+
+    def wait(self, busy: float) -> float:
+        """Give the time to wait [s], if the running step has taken busy [s] so far."""
+        # A step may end a tenth earlier, or by as much as a preparation takes.
+        end = 0.9 * min(self._steps, default=0.0)
+        return max(0.0, end - 2 * self._preparation - busy)
 
 
 class Worker:
     """Works on one frame after another, and always takes the newest.
 
+    While it works, a second thread prepares the frame that waits, at most one at a time.
     `revoke` cancels the frames so far: after it has returned, no result of theirs is delivered.
     """
 
@@ -22,8 +53,9 @@ class Worker:
         deliver: Callable[[Any], None],
         failed: Callable[[BaseException], None],
         finish: Callable[[], None],
+        ahead: Callable[[Any], None] = lambda frame: None,
     ) -> None:
-        """Start the thread.
+        """Start the threads.
 
         Args:
             work: Function from a frame to a result, or to None if there is nothing to deliver.
@@ -31,9 +63,12 @@ class Worker:
             failed: Function that takes an exception of the other two.
             finish: Function that frees what `work` needs. The thread calls it at its end, because
                 nobody else knows when the last step has returned.
+            ahead: Function that prepares a frame for `work`, in the second thread. It keeps its
+                errors to itself; `work` may get a frame that was not prepared.
         """
         self._work, self._deliver, self._failed = work, deliver, failed
-        self._finish = finish
+        self._finish, self._ahead = finish, ahead
+        self._foresight = Foresight()
         self._ready = threading.Condition()
         self._frame: Any = None
         self._epoch = self._running = 0
@@ -42,7 +77,9 @@ class Worker:
         self._returned = threading.Event()  # from the last step
         self._death = 'nobody knows why'
         self._thread = threading.Thread(target=self._run, name='policy_worker', daemon=True)
+        self._lookout = threading.Thread(target=self._look_ahead, name='policy_ahead', daemon=True)
         self._thread.start()
+        self._lookout.start()
 
     @property
     def alive(self) -> bool:
@@ -73,7 +110,7 @@ class Worker:
         with self._ready:
             dropped = self._frame is not None
             self._frame = frame
-            self._ready.notify()
+            self._ready.notify_all()
         return dropped
 
     def revoke(self) -> None:
@@ -89,7 +126,7 @@ class Worker:
                 function(*args)
 
     def close(self, patience: float) -> bool:
-        """Revoke, and end the thread after the running step.
+        """Revoke, and end the threads after the running step.
 
         Args:
             patience: Longest wait for the step [s]. A thread cannot be killed: one whose step
@@ -101,9 +138,10 @@ class Worker:
         self.revoke()
         with self._ready:
             self._closed = True
-            self._ready.notify()
+            self._ready.notify_all()
         if self._returned.wait(patience):
             self._thread.join(_CLOSING)
+            self._lookout.join(_CLOSING)
         return not self.alive
 
     def _run(self) -> None:
@@ -127,8 +165,29 @@ class Worker:
         try:
             result = self._work(frame)
             if result is not None:
+                self._foresight.note_step(self.busy)
                 self.unless_revoked(self._deliver, result)
         except BaseException as error:  # noqa: BLE001 - one bad frame must not end the thread
             self._failed(error)
         finally:
             self._begin = None
+
+    def _look_ahead(self) -> None:
+        done = None
+        while True:
+            with self._ready:
+                while not self._closed and (wait := self._until_due(done)) != 0:
+                    self._ready.wait(wait)
+                if self._closed:
+                    return
+                done = self._frame
+            start = time.monotonic()
+            self._ahead(done)
+            self._foresight.note_preparation(time.monotonic() - start)
+
+    def _until_due(self, done: Any) -> float | None:
+        """Give the time until the waiting frame is to be prepared [s]; None if none is."""
+        # Without a step that runs, the frame has its own step at once.
+        if self._frame is None or self._frame is done or self._begin is None:
+            return None
+        return self._foresight.wait(self.busy)

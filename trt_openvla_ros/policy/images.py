@@ -1,6 +1,9 @@
-"""RGB images to pixel values, exactly as the models were trained.
+"""RGB images to the views of the vision towers, exactly as the models were trained.
 
-H, W: size of the camera's image; S: size of the tower's image; C: 3 per vision tower.
+A view is a resized and cropped image. The vision engine normalises it (engines/pixels.py), for
+each tower in its own way.
+
+H, W: size of the camera's image; S: size of a view; G: number of different views.
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trt_openvla_ros.checkpoints.preprocessor import Branch, Geometry, read_preprocessor
+from trt_openvla_ros.checkpoints.preprocessor import (
+    Branch,
+    geometries,
+    Geometry,
+    read_preprocessor,
+)
 from trt_openvla_ros.errors import InputError
 
 
@@ -44,15 +52,14 @@ class ImageProcessor:
             image: [H, W, 3] uint8 RGB.
 
         Returns:
-            [C, S, S] float32.
+            [G, S, S, 3] uint8 RGB: one view for each of `geometries(branches)`. Resizing costs
+            most, so towers of one geometry share a view.
 
         Raises:
             InputError: The array is not such an image.
         """
         pil = self._open(image)
-        # Resizing costs most, so towers of the same geometry share it.
-        resized = {g: _resize(g, pil) for g in {branch.geometry for branch in self.branches}}
-        return np.concatenate([_normalise(b, resized[b.geometry]) for b in self.branches])
+        return np.stack([np.asarray(_resize(g, pil)) for g in geometries(self.branches)])
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Give the [S, S, 3] uint8 RGB image that the first tower sees, before normalising."""
@@ -115,8 +122,3 @@ def _resize(geometry: Geometry, image: Image.Image) -> Image.Image:
     top = round((height - crop_height) / 2)
     left = round((width - crop_width) / 2)
     return image.crop((left, top, left + crop_width, top + crop_height))
-
-
-def _normalise(branch: Branch, image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order='C') / 255
-    return (pixels - branch.mean[:, None, None]) / branch.std[:, None, None]

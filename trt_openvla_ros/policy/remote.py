@@ -9,7 +9,7 @@ import numpy as np
 
 from trt_openvla_ros.client import Client
 from trt_openvla_ros.codec import decode_description
-from trt_openvla_ros.contracts import PARTS, Prediction
+from trt_openvla_ros.contracts import PARTS, Prediction, PreparedImage
 from trt_openvla_ros.errors import ConfigError, EngineError, InputError
 from trt_openvla_ros.pictures import read_picture
 from trt_openvla_ros.policy.images import (
@@ -89,6 +89,10 @@ class RemotePolicy:
                 'for an instruction'
             )
 
+    def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
+        """Check an image; the server does the rest."""
+        return check_image(image)
+
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Give the image as the model sees it, after the losses of the JPEG that is sent."""
         sent = read_picture(self._client.encode(check_image(image)), image[:, :, 0].size)
@@ -96,7 +100,7 @@ class RemotePolicy:
 
     def predict(
         self,
-        image: np.ndarray,
+        image: np.ndarray | PreparedImage,
         instruction: str,
         unnorm_key: str | None = None,
         *,

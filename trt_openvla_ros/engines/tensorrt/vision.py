@@ -4,24 +4,28 @@ It calls only what both releases have: named tensors and execute_async_v3. Tenso
 bindings by index, and only strongly typed networks; the stage builds such a network for both.
 Source: python/src/infer/pyCore.cpp of NVIDIA/TensorRT.
 
-C: 3 channels per tower, S: image size, N: patches, D: width of the language model.
+G: number of different views of an image, C: 3 channels per tower, S: side of a view, N: patches,
+D: width of the language model.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+import time
 from typing import Any, TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from trt_openvla_ros.checkpoints.artifact import VISION_INPUT, VISION_OUTPUT
 from trt_openvla_ros.engines.base import Lengths
+from trt_openvla_ros.engines.pixels import Normaliser
 from trt_openvla_ros.engines.placement import capability_of, current
-from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError, InputError
+from trt_openvla_ros.errors import BrokenEngineError, ConfigError, EngineError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trt_openvla_ros.checkpoints.artifact import Manifest
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
@@ -32,6 +36,7 @@ class TensorrtVision:
     Attributes:
         device: Device that computes, and holds the embeddings.
         dtype: Type of the embeddings that the engine writes.
+        encode_time: Time that the last encode took [s].
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
@@ -74,7 +79,9 @@ class TensorrtVision:
                 f'TensorRT has no memory to run {path}; free memory of the GPU, or set '
                 'vision_engine to torch'
             )
+        self._normalise = Normaliser(checkpoint.preprocessor, device)
         self._stream = torch.cuda.Stream(device)
+        self.encode_time = 0.0
 
     @staticmethod
     def check(checkpoint: Checkpoint, device: torch.device, lengths: Lengths) -> None:
@@ -99,23 +106,21 @@ class TensorrtVision:
                 'here, or set vision_engine to torch'
             )
 
-    def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
-        """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device.
+    def encode(self, views: np.ndarray) -> torch.Tensor:
+        """Map [G, S, S, 3] uint8 to image embeddings [N, D] on the engine's device.
 
         The engine writes the embeddings into the returned tensor. A language engine of the same
         dtype takes that tensor as its prompt table. vision.onnx gives float32, so a language
         engine in bfloat16 or float16 casts them once.
 
         Raises:
-            InputError: The pixel values have another shape.
+            InputError: The views have another shape or dtype.
             BrokenEngineError: TensorRT failed; the engine must be loaded again.
         """
-        if pixel_values.shape != self._input[1:]:
-            raise InputError(
-                f'pixel values have shape {pixel_values.shape}, not {self._input[1:]}'
-            )
+        start = time.perf_counter()
+        host = self._normalise.check(views)
         with torch.cuda.stream(self._stream):
-            pixels = torch.from_numpy(pixel_values[None]).to(self.device, self._reads)
+            pixels = self._normalise(host.to(self.device)).to(self._reads)
             # A new tensor each time: the caller may keep it, and the caching allocator is fast.
             output = torch.empty(self._output, device=self.device, dtype=self.dtype)
             done = (
@@ -131,6 +136,7 @@ class TensorrtVision:
             )
         # Wait, because the embeddings are read on another stream.
         self._stream.synchronize()
+        self.encode_time = time.perf_counter() - start
         return output[0]
 
     def _check_tensors(self, path: Path, gpu: Any) -> None:

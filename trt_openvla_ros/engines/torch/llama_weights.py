@@ -22,6 +22,7 @@ from trt_openvla_ros.checkpoints.llama import (
     PREFIX,
 )
 from trt_openvla_ros.engines.torch.linears import Dense, Linear
+from trt_openvla_ros.engines.torch.weight_only import FORMATS, quantise
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -151,11 +152,9 @@ def read_hugging_face(
             for name, shape in zip(LAYER[key].hugging_face, shapes[key], strict=True)
         ]
         joined = torch.cat(parts) if len(parts) > 1 else parts[0]
-        if not weights:
-            return Dense(joined)
-        from trt_openvla_ros.engines.torch.weight_only import quantise
-
-        return quantise(joined, weights)
+        if weights == 'bfloat16':
+            joined = joined.bfloat16().to(dtype)
+        return quantise(joined, weights) if weights in FORMATS else Dense(joined)
 
     embedding = take(EMBEDDING_WEIGHT, c.vocab_size, c.hidden_size)
     layers = []

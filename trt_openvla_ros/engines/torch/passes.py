@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.torch.graphs import captured
+from trt_openvla_ros.engines.torch.kernels import operators
 from trt_openvla_ros.engines.torch.llama import Llama, round_up
 
 if TYPE_CHECKING:
@@ -258,8 +259,11 @@ class Passes:
         head = self._head
         # While constrained, only the action's rows of the head; `read` makes up for the others.
         first, end = actions if constrained else (0, len(head))
-        best, token = F.linear(hidden, head[first:end]).max(dim=-1)
-        token += first
+        if operators.usable(hidden):
+            best, token = operators.pick(hidden, head, None, 0.0, first, end - first)
+        else:
+            best, token = F.linear(hidden, head[first:end]).max(dim=-1)
+            token += first
         self._token.copy_(token)
         chosen = torch.stack([token.double(), best.double()], dim=1)
         self._record[:, :2].index_copy_(0, self._count, chosen)

@@ -1,14 +1,15 @@
 """The vision towers (timm) and the projector, in PyTorch.
 
-B: batch, C: 3 channels per tower, S: image size, N: patches, D: width.
+G: number of different views of an image, B: batch, C: 3 channels per tower, S: side of a view,
+N: patches, D: width.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
-import numpy as np
 import timm
 import torch
 from torch import nn
@@ -21,9 +22,14 @@ from trt_openvla_ros.checkpoints.vision import (
     TOWER_PREFIXES,
     TowerConfig,
 )
-from trt_openvla_ros.errors import ConfigError, InputError
+from trt_openvla_ros.engines.pixels import Normaliser
+from trt_openvla_ros.engines.placement import current
+from trt_openvla_ros.engines.torch.graphs import captured, Marks
+from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
 # Beginnings of timm's names of modules behind the block whose output we use.
@@ -80,10 +86,11 @@ class Projector(nn.Module):
 
 
 class TorchVision:
-    """A vision engine in PyTorch.
+    """A vision engine in PyTorch; one captured graph on a GPU.
 
     Attributes:
         device, dtype: Device and precision.
+        normalise: Map from views to pixel values.
         towers: The ViTs in channel order.
         projector: Projector from the features of all towers to image embeddings.
     """
@@ -112,27 +119,66 @@ class TorchVision:
         load_weights(self.projector, dict(checkpoint.tensors(PROJECTOR)), PROJECTOR)
         for module in (*self.towers, self.projector):
             module.to(device, dtype).eval().requires_grad_(False)
+        self.normalise = Normaliser(checkpoint.preprocessor, device)
+        # What the graph reads and writes on a GPU.
+        self._views = torch.zeros(self.normalise.shape, dtype=torch.uint8, device=device)
+        self._embeddings = torch.empty(0, device=device)
+        self._encode: Callable[[], None] | None = None  # captured by the first call
+        self._sides: list[torch.cuda.Stream] = []
+        self._marks = Marks(device)
+
+    @property
+    def encode_time(self) -> float:
+        """Time that the last encode took [s]; waits for its end."""
+        return sum(self._marks.seconds())
 
     @torch.inference_mode()
-    def patch_features(self, pixel_values: np.ndarray) -> torch.Tensor:
-        """Map [C, S, S] float32 to the towers' features [N, D], side by side."""
-        expected = (3 * len(self.towers), self.towers[0].image_size, self.towers[0].image_size)
-        if pixel_values.shape != expected:
-            raise InputError(f'pixel values have shape {pixel_values.shape}, not {expected}')
-        pixels = torch.from_numpy(pixel_values).to(self.device, self.dtype)[None]
-        features = [
-            tower(part) for tower, part in zip(self.towers, pixels.split(3, dim=1), strict=True)
-        ]
-        return torch.cat(features, dim=2)[0]
+    def encode(self, views: np.ndarray) -> torch.Tensor:
+        """Map [G, S, S, 3] uint8 to image embeddings [N, D] on the engine's device.
 
-    @torch.inference_mode()
-    def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
-        """Map [C, S, S] float32 to image embeddings [N, D] on the engine's device."""
-        embeddings = self.projector(self.patch_features(pixel_values)[None])[0]
-        if self.device.type == 'cuda':
-            # Otherwise the next engine would wait, and count the time of vision as its own.
-            torch.cuda.synchronize(self.device)
+        A GPU may still compute them when this returns; what follows on its current stream waits.
+
+        Raises:
+            InputError: The views have another shape or dtype.
+        """
+        host = self.normalise.check(views)
+        self._marks = Marks(self.device)
+        with current(self.device):
+            if self.device.type == 'cuda':
+                # Copies from pinned memory do not wait; PyTorch keeps it until they end.
+                host = host.pin_memory()
+            self._views.copy_(host, non_blocking=True)
+            if self._encode is None:
+                self._encode = self._capture()
+            self._encode()
+            # A graph writes into the same tensor each time, and the caller may keep this one.
+            embeddings = self._embeddings.clone()
+            self._marks.mark()
         return embeddings
+
+    @torch.inference_mode()
+    def patch_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Map pixel values [1, C, S, S] to the towers' features [1, N, D], side by side."""
+        parts = pixels.to(self.dtype).split(3, dim=1)
+        features = []
+        for stream in self._sides:
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+        for tower, part, stream in zip_longest(self.towers, parts, self._sides):
+            with torch.cuda.stream(stream):  # None is the current one
+                features.append(tower(part))
+        for stream in self._sides:
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+        return torch.cat(features, dim=2)
+
+    def _run(self) -> None:
+        features = self.patch_features(self.normalise(self._views))
+        self._embeddings = self.projector(features)[0]
+
+    def _capture(self) -> Callable[[], None]:
+        if self.device.type == 'cuda':
+            # The patches of one image do not fill a GPU, so the towers run beside each other.
+            self._sides = [torch.cuda.Stream(self.device) for _ in self.towers[1:]]
+        return captured(self._run, self.device)
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], prefix: str) -> None:

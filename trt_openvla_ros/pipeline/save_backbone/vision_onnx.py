@@ -62,7 +62,8 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
     shape = (1, 3 * len(vision.towers), size, size)
     _write(vision, path, shape)
     free_memory()  # the exporter's graph has reference cycles, which hold the weights
-    pixels = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
+    views = np.random.default_rng(0).integers(0, 256, vision.normalise.shape, np.uint8)
+    pixels = vision.normalise(torch.from_numpy(views))[0].numpy()
     checked_in = f'onnxruntime, {dtype}'
     if dtype == 'bfloat16':
         # Both sides compute the rounded weights in float32.
@@ -70,7 +71,7 @@ def export_vision(checkpoint: Checkpoint, path: Path, dtype: str) -> dict[str, A
         for module in (*vision.towers, vision.projector):
             module.float()
         vision.dtype = torch.float32
-    wanted = vision.encode(pixels).float().numpy()
+    wanted = vision.encode(views).float().numpy()
     del vision
     free_memory()  # before the graph takes the same amount again
     found = encode_onnx(open_session(path, scratch=path.parent), pixels)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from trt_openvla_ros.checkpoints.artifact import VISION_ONNX
+from trt_openvla_ros.engines.pixels import Normaliser
 from trt_openvla_ros.pipeline.onnx_graph import encode_onnx, open_session
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trt_openvla_ros.checkpoints.released import Checkpoint
 
 
@@ -20,14 +23,20 @@ class OnnxVision:
     Attributes:
         device: Device of the embeddings.
         dtype: Precision of the embeddings.
+        encode_time: Time that the last encode took [s].
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         """Load the graph of an artifact."""
         self.device, self.dtype = device, dtype
+        self.encode_time = 0.0
+        self._normalise = Normaliser(checkpoint.preprocessor, torch.device('cpu'))
         self._session = open_session(checkpoint.path / VISION_ONNX)
 
-    def encode(self, pixel_values: np.ndarray) -> torch.Tensor:
-        """Map [C, S, S] float32 to [N, D] embeddings."""
-        embeddings = torch.from_numpy(encode_onnx(self._session, pixel_values))
+    def encode(self, views: np.ndarray) -> torch.Tensor:
+        """Map [G, S, S, 3] uint8 to [N, D] embeddings."""
+        start = time.perf_counter()
+        pixels = self._normalise(self._normalise.check(views))[0].numpy()
+        embeddings = torch.from_numpy(encode_onnx(self._session, pixels))
+        self.encode_time = time.perf_counter() - start
         return embeddings.to(self.device, self.dtype)
