@@ -79,7 +79,7 @@ class _Counter(TorchFunctionMode):
         for one in read:
             if _storage(one) not in self._weights:
                 self.spilled += _size(one) * (_size(one) > _CACHED)
-            elif name.endswith('pick') and one.dim() == 2:  # reads some rows of the head
+            elif name.startswith('pick.') and one.dim() == 2:  # some rows of the head
                 self.bytes += args[-1] * _size(one[:1])
             elif name != 'embedding':  # which reads a few rows
                 self.bytes += _size(one)
