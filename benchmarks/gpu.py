@@ -38,9 +38,9 @@ def main() -> int:
     parser.add_argument('--skip-tokens', action='store_true', help='do not check tokens first')
     args = parser.parse_args()
     try:
-        from on_gpu.without_pydantic import stand_in_if_missing
+        from on_gpu.without_pydantic import import_checkpoints
 
-        stand_in_if_missing()
+        import_checkpoints()
         from on_gpu.run import run
     except ImportError as error:
         print(f'this needs torch, timm and numpy, and torchvision with timm: {error}')

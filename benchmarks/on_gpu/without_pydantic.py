@@ -7,6 +7,7 @@ are, and checks nothing. Nobody else may use it.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from inspect import get_annotations
 import sys
@@ -14,6 +15,8 @@ from types import ModuleType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints, Union
 
 _REQUIRED = object()
+# These import all that asks for pydantic, and neither torch nor another library with models.
+_READING = ('trt_openvla_ros.policy.spec', 'trt_openvla_ros.checkpoints.trtllm')
 
 
 class ValidationError(ValueError):
@@ -94,14 +97,24 @@ def _unchanged(*_: Any, **__: Any) -> Any:
     return lambda method: method
 
 
-def stand_in_if_missing() -> bool:
-    """Put the stand-in into the place of pydantic if there is none; tell whether it was needed."""
-    if 'pydantic' in sys.modules or find_spec('pydantic') is not None:
-        return False
-    module = ModuleType('pydantic', __doc__)
-    module.BaseModel, module.ValidationError = BaseModel, ValidationError
-    module.ConfigDict, module.Field = dict, _FieldInfo
-    module.AfterValidator = _FieldInfo
-    module.field_validator = module.model_validator = _unchanged
-    sys.modules['pydantic'] = module
-    return True
+def import_checkpoints() -> bool:
+    """Import what reads checkpoints, with the stand-in if there is no pydantic.
+
+    Only these imports see it: other libraries ask whether there is a pydantic, and would use it.
+
+    Returns:
+        Whether the stand-in was needed.
+    """
+    missing = 'pydantic' not in sys.modules and find_spec('pydantic') is None
+    if missing:
+        module = ModuleType('pydantic', __doc__)
+        module.BaseModel, module.ValidationError = BaseModel, ValidationError
+        module.ConfigDict, module.Field = dict, _FieldInfo
+        module.AfterValidator = _FieldInfo
+        module.field_validator = module.model_validator = _unchanged
+        sys.modules['pydantic'] = module
+    for name in _READING:
+        import_module(name)
+    if missing:
+        del sys.modules['pydantic']
+    return missing

@@ -172,33 +172,6 @@ def test_a_wrong_token_is_found_and_a_near_tie_is_none():
     assert correctness.is_right({'skipped': 'no time was left'})
 
 
-def test_golden_checkpoints_are_read_without_pydantic():
-    code = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] == 'pydantic':
-            raise ModuleNotFoundError(name)
-from on_gpu import without_pydantic
-without_pydantic.find_spec = lambda name: None
-assert without_pydantic.stand_in_if_missing()
-sys.meta_path.insert(0, Missing())
-import json, numpy as np, torch
-from on_gpu import correctness
-for name in ('golden fused', 'golden single', 'tiny_openvla', 'tiny_ecot'):
-    path, key = correctness.CHECKPOINTS[name]
-    policy = correctness._open(path, key, torch.device('cpu'), 'float32', '')
-    for one in correctness._requests(name, path, policy, 50):
-        if one.written:
-            assert correctness._answer(policy, one) == one.written
-assert 'pydantic_core' not in sys.modules
-print('read')
-"""
-    made = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert made.stdout == 'read\n', made.stderr
-
-
 def test_reading_kernel_reads_everything():
     code = f"""
 import sys
