@@ -75,7 +75,7 @@ class Ours(Runner):
         """Map a picture to an action: by Policy.predict, or by its steps if there are drafts."""
         if self._drafter is None:
             made = self._policy.predict(image, self._model.prompt, verbatim=True)
-            self.passes = len(made.generated_ids)
+            self.passes = getattr(made, 'passes', 0) or len(made.generated_ids)
             return made.generated_ids.tolist()
         spec = self._model.spec
         statistics = spec.statistics[spec.unnorm_key]
