@@ -33,7 +33,7 @@ _TAG = 8.0
 _DECAY = 0.8
 # A draft ends where it would be right up to there in fewer than this share of cases. A further
 # row costs a CPU about 1/15 of a pass, and gives a guess for the next draft even if it is wrong.
-_LIKELY = 0.03
+_LIKELY = 0.05
 # Right ids of a draft in a row after which its place is certain, and the alignment starts anew.
 _SURE = 3
 # Steps that an id has outlived are counted up to this number.
