@@ -105,7 +105,7 @@ class PreviousAnswer:
         self._ids: list[int] = []
         self._ages: list[int] = []
         self._draft, self._wrong = _Draft(), _Draft()
-        self._costs = np.zeros(1)
+        self._costs, self._replaced = np.zeros(1), np.zeros(0)
         self._replacing: dict[int, np.ndarray] = {}
         # Right ones and all ones of the drafted ids of each kind. The first drafts are long,
         # because these shares begin high.
@@ -127,6 +127,8 @@ class PreviousAnswer:
         self._draft, self._wrong = _Draft(), _Draft()
         if self._previous is not None:
             self._costs = self._previous.skips.copy()
+            # Replacing is what leaving out costs, without what a gap costs beyond it.
+            self._replaced = np.diff(self._costs) + (1 - _GAP)
             self._replacing = {}
 
     def propose(self, ids: Sequence[int]) -> list[int]:
@@ -217,9 +219,7 @@ class PreviousAnswer:
         old = _DECAY * self._costs
         new = old + (_GAP + _BOUNDARY * (token in self._boundaries))
         if token not in self._replacing:
-            # Replacing is what leaving out costs, without what a gap costs beyond it.
-            cost = np.diff(previous.skips) + (1 - _GAP)
-            cost += _BOUNDARY * (token in self._boundaries)
+            cost = self._replaced + _BOUNDARY * (token in self._boundaries)
             same = previous.ids == token
             gain = _TAG / max(1, np.count_nonzero(same)) if token in self._boundaries else 0.0
             self._replacing[token] = np.where(same, -gain, cost)
