@@ -13,6 +13,7 @@ import argparse
 import ast
 from collections.abc import Callable, Iterable
 import difflib
+import json
 from pathlib import Path
 import re
 import sys
@@ -95,6 +96,54 @@ def services_table() -> list[str]:
     return markdown('service, type, meaning', rows)
 
 
+def kernels_table() -> list[str]:
+    """List what kernels.json says: what each kernel reads, and what it takes on each target."""
+    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'kernels.json').read_text())
+    targets = list(dict.fromkeys(entry['target'] for entry in record['compiled']))
+    taken = {(e['kernel'], e['use'], e['target']): e for e in record['compiled']}
+    rows = []
+    for entry in record['kernels']:
+        key = entry['kernel'], entry['use']
+        each = [taken.get((*key, target)) for target in targets]
+        registers = [str(e['registers']) if e else '' for e in each]
+        shared = max(e['shared_bytes'] for e in each if e) / 1024
+        kernel = code(entry['kernel'].removesuffix('_kernel'))
+        read, least = f'{entry["read_bytes"] / 1e6:.2f}', f'{entry["least_us"]:.1f}'
+        rows.append(
+            (
+                kernel,
+                entry['use'],
+                read,
+                least,
+                str(entry['programs']),
+                *registers,
+                f'{shared:.0f}',
+            )
+        )
+    return markdown(f'kernel, computes, MB, µs, programs, {", ".join(targets)}, shared KiB', rows)
+
+
+def token_table() -> list[str]:
+    """Add up the kernels of one token of openvla-7b from kernels.json, for each format."""
+    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'kernels.json').read_text())
+    read = {entry['use']: entry['read_bytes'] for entry in record['kernels']}
+    least = {entry['use']: entry['least_us'] for entry in record['kernels']}
+    layers = 32
+    rows = []
+    for weights in ('bfloat16', 'fp8', 'int8', 'int4'):
+        uses = [f'{use}, {weights}' for use in ('qkv', 'out', 'gate_up', 'down')]
+        of_layer = [*uses, '1 new of 292 positions', '1 new']
+        once = ['32064 rows of the head', '8016 programs']
+        totals = [
+            sum(layers * some[use] for use in of_layer) + sum(some[use] for use in once)
+            for some in (read, least)
+        ]
+        launches = layers * len(of_layer) + len(once)
+        cells = f'{totals[0] / 1e9:.2f}', f'{totals[1] / 1e3:.2f}', str(launches)
+        rows.append((code(weights), *cells, 'not run on a GPU yet'))
+    return markdown('weights, GB, ms, launches, measured', rows)
+
+
 def launch_table(file: str) -> list[str]:
     """List the arguments of a launch file, which is not imported: launch has no wheels."""
     tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
@@ -150,6 +199,8 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'policy topics': lambda: topics_table(POLICY_TOPICS),
     'simulation topics': lambda: topics_table(SIM_TOPICS),
     'simulation services': services_table,
+    'kernels': kernels_table,
+    'kernels of a token': token_table,
     'policy launch arguments': lambda: launch_table('policy.launch.py'),
     'demo launch arguments': lambda: launch_table('demo.launch.py'),
     'server settings': lambda: settings_table(list_settings(ServerSettings)),

@@ -87,7 +87,7 @@ def write_configuration(
         'pad_to_multiple_of': 64,
         'n_action_bins': 256,
         'text_config': text,
-        'norm_stats': {'unit': {'action': {'q01': [-1.0] * 7, 'q99': [1.0] * 7}}},
+        'norm_stats': {'unit': {'action': {'q01': [-1.0] * 6 + [0.0], 'q99': [1.0] * 7}}},
     }
     shapes: dict[str, tuple[int, ...]] = {}
     data, features = [], 0

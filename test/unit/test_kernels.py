@@ -15,9 +15,9 @@ FOLDER = Path(__file__).parents[1] / 'interpreted'
 ROOT = FOLDER.parents[1]
 
 
-@pytest.mark.parametrize('name', ['product', 'rows', 'attention', 'pick'])
+@pytest.mark.parametrize('name', ['product', 'rows', 'attention', 'pick', 'calls'])
 def test_kernels_compute_what_torch_does(name):
-    assert len(list(FOLDER.glob('check_*.py'))) == 4
+    assert len(list(FOLDER.glob('check_*.py'))) == 5
     variables = {'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
     # The sources stand first, so that an installed copy is not tested instead.
     paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]

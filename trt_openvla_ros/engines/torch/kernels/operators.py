@@ -1,6 +1,7 @@
 """The kernels as operators of torch, which also tell what they give where nothing is computed.
 
-Only a call imports Triton. Nothing here waits for the GPU.
+Only a call imports Triton. Nothing here waits for the GPU. Triton launches on the current device,
+so each call makes that of its tensors the current one.
 
 M: rows, I: width of the input, O: outputs, D: width, V: rows of the head.
 """
@@ -59,7 +60,10 @@ def product(
     """
     from trt_openvla_ros.engines.torch.kernels.product import launch_product
 
-    return launch_product(hidden, weight, scale, norm, eps, smoothing, inverse, residual, gated)
+    with torch.cuda.device_of(hidden):
+        return launch_product(
+            hidden, weight, scale, norm, eps, smoothing, inverse, residual, gated
+        )
 
 
 @product.register_fake
@@ -85,7 +89,8 @@ def rows(hidden: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None)
     """
     from trt_openvla_ros.engines.torch.kernels.rows import launch_rows
 
-    return launch_rows(hidden, weight, scale)
+    with torch.cuda.device_of(hidden):
+        return launch_rows(hidden, weight, scale)
 
 
 @rows.register_fake
@@ -114,7 +119,8 @@ def attend(
     """
     from trt_openvla_ros.engines.torch.kernels.attention import launch_attend
 
-    return launch_attend(qkv, rotation, keys, values, position, num_heads, cache_scale)
+    with torch.cuda.device_of(qkv):
+        return launch_attend(qkv, rotation, keys, values, position, num_heads, cache_scale)
 
 
 @attend.register_fake
@@ -152,7 +158,8 @@ def pick(
     """
     from trt_openvla_ros.engines.torch.kernels.pick import launch_pick
 
-    return launch_pick(hidden, head, norm, eps, first, count)
+    with torch.cuda.device_of(hidden):
+        return launch_pick(hidden, head, norm, eps, first, count)
 
 
 @pick.register_fake
