@@ -41,9 +41,9 @@ docs: build  ## write the tables in README and docs anew
 	@$(overlay) && python docs/tables.py
 
 bench: build  ## compare the policy with transformers, and measure the node's overhead
-	@$(overlay) && export PYTHONPATH=test/support:$$PYTHONPATH && \
-	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json) && \
-	  python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
+	@$(overlay) && PYTHONPATH=test/support:$$PYTHONPATH \
+	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json)
+	@$(overlay) && python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
 
 # Without a build: a bare machine with a GPU, torch, timm and transformers runs it. Only where
 # there is no torch does it take the venv of the other targets.

@@ -3,28 +3,26 @@
 The installed node runs as its own process, as a user would start it. The latency lasts from
 publishing an image to receiving its action. The overhead is the latency without the policy's own
 time; the camera is so slow that the policy is free when an image comes. Then a camera of 30 Hz
-sends more images than the mid-size random model of benchmarks/policy.py can answer, and the age of
-those that it answers is measured as the node publishes the actions.
+sends more images than a policy of 5 Hz can answer (waiting_node.py), and the age of those that it
+answers is measured as the node publishes the actions.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from importlib.resources import files
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Any
 
 from ament_index_python.packages import get_package_prefix
 import numpy as np
 from PIL import Image as Picture
-from policy import LLM, TOWER
-from random_checkpoint import write_random_checkpoint
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -38,7 +36,9 @@ from trt_openvla_ros.pictures import read_picture_file
 
 ROOT = Path(__file__).parents[1]
 PHOTO = files('trt_openvla_ros.pipeline') / 'coffee.jpg'
-NODE = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros' / 'policy_node'
+NODE = [str(Path(get_package_prefix('trt_openvla_ros')) / 'lib/trt_openvla_ros/policy_node')]
+WAITING = [sys.executable, str(ROOT / 'benchmarks' / 'waiting_node.py')]
+PROFILE = ROOT / 'config' / 'fast_dds_images.xml'
 SIZES = ((640, 480), (1920, 1080))  # width, height [px]
 SLOW, FAST = 10.0, 30.0  # [Hz]
 _PATIENCE = 120.0  # [s] longest wait for loading and the first action
@@ -93,6 +93,7 @@ def film(
     instruction: str,
     checkpoint: str,
     unnorm_key: str,
+    program: Sequence[str] = NODE,
 ) -> tuple[list[VlaAction], np.ndarray, float]:
     """Run a camera in front of a node until enough actions came.
 
@@ -103,7 +104,8 @@ def film(
     Raises:
         RuntimeError: The node ended, or the actions did not come.
     """
-    command = [str(NODE), '--ros-args', '-p', f'checkpoint:={checkpoint}']
+    command = [*program, '--ros-args', '-p', f'checkpoint:={checkpoint}']
+    command += ['-p', f'engine:={"waiting" if program is WAITING else "torch"}']
     command += ['-p', f'unnorm_key:={unnorm_key}', '-p', 'max_image_age:=5.0']
     skip = min(10, actions // 2)
     rclpy.init()
@@ -191,6 +193,8 @@ def main() -> int:
 
     # Use a separate domain, so that the actions move nothing else on the network.
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    # As docs/node.md advises for large images, unless the caller has a profile.
+    os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
     print(f'instruction: {args.instruction}')
     print('    n  x y z [m], roll pitch yaw [rad], gripper; latency')
     result: dict[str, Any] = {}
@@ -200,11 +204,8 @@ def main() -> int:
             asked = args.instruction, args.checkpoint, args.unnorm_key
             actions, latency, _ = film((width, height), SLOW, args.actions, *asked)
             result[f'{width}x{height}'] = overhead(actions, latency)
-        print(f'{width}x{height} at {FAST:.0f} Hz, a random model')
-        with tempfile.TemporaryDirectory() as directory:
-            path = write_random_checkpoint(Path(directory), tower=TOWER, llm=LLM)
-            asked = args.instruction, str(path), 'unit'
-            actions, _, busy = film((width, height), FAST, args.actions, *asked)
+        print(f'{width}x{height} at {FAST:.0f} Hz, a policy of 5 Hz')
+        actions, _, busy = film((width, height), FAST, args.actions, *asked, WAITING)
         result[f'{width}x{height} at {FAST:.0f} Hz'] = age(actions, busy)
     except RuntimeError as error:
         print(error)

@@ -179,6 +179,23 @@ def token_table() -> list[str]:
     return markdown('weights, GB, ms, launches, measured', rows)
 
 
+def time_model_table() -> list[str]:
+    """List what time_model.json says: the roof and the model of an action and of a token."""
+    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'time_model.json').read_text())
+    rows = [
+        (
+            name,
+            gpu,
+            *(f'{times[kind]["action"]:.1f}' for kind in ('roof_ms', 'model_ms')),
+            *(f'{times[kind]["token"]:.2f}' for kind in ('roof_ms', 'model_ms')),
+        )
+        for name, by_gpu in record['time_model'].items()
+        for gpu, times in by_gpu.items()
+    ]
+    columns = 'model and weights, GPU, roof [ms], model [ms], a token: roof [ms], model [ms]'
+    return markdown(columns, rows)
+
+
 def launch_table(file: str) -> list[str]:
     """List the arguments of a launch file, which is not imported: launch has no wheels."""
     tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
@@ -240,6 +257,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'simulation services': services_table,
     'kernels': kernels_table,
     'kernels of a token': token_table,
+    'model of the time': time_model_table,
     'policy launch arguments': lambda: launch_table('policy.launch.py'),
     'demo launch arguments': lambda: launch_table('demo.launch.py'),
     'server settings': lambda: settings_table(list_settings(ServerSettings)),

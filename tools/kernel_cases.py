@@ -71,8 +71,9 @@ def cases() -> Iterator[Case]:
         rounded = dtype is torch.int8
         yield _product('down', weights, dtype, rounded=rounded, smooth=True)
     for weights, dtype in list(_FORMATS.items())[1:]:
-        for length in (16, 64, 512):
+        for length in (16, 64, 320, 512):
             yield _rows('qkv', weights, dtype, length)
+        yield _rows('out', weights, dtype, 512)
     for length, filled in FILLED.items():
         yield _attend(length, filled, rounded=False)
     yield _attend(1, FILLED[1], rounded=True)
@@ -147,6 +148,7 @@ def _rows(use: str, weights: str, dtype: torch.dtype, length: int) -> Case:
     constants, options = rows.constants(length, inputs, weight, scale)
     types = {'out': '*bf16', 'x': '*bf16', 'weight': _TYPES[dtype], 'outputs': 'i32'}
     types |= {'scale': '*bf16' if dtype is torch.int32 else '*fp32', 'length': 'i32'}
+    types['sixteen'] = 'i32'
     programs = -(-outputs // constants['OUTS']) * -(-length // constants['ROWS'])
     read = _stored(weight, scale) + 2 * length * inputs
     name = f'{use}, {weights}, {length} rows'

@@ -86,7 +86,7 @@ class Measuring:
         left: TimeLeft,
         tell: Callable[[Measured], None],
         skip: Callable[[Row, str], None],
-        warm: Callable[[Measured], None],
+        finish: Callable[[Measured], None],
     ) -> None:
         """Prepare.
 
@@ -98,16 +98,11 @@ class Measuring:
             left: Time that is left.
             tell: Function that gets a row with new samples.
             skip: Function that gets a row that was not measured, and the reason.
-            warm: Function that gets each row when its samples are complete, while it is loaded.
+            finish: Function that gets each row when its samples are complete, while it is loaded.
         """
         self._size, self._device, self._dtype = size, device, dtype
-        self._image, self._left, self._tell, self._skip, self._warm_row = (
-            image,
-            left,
-            tell,
-            skip,
-            warm,
-        )
+        self._image, self._left = image, left
+        self._tell, self._skip, self._finish = tell, skip, finish
         self._shrink = TINY if size == 'tiny' else 1.0
 
     def run(self, rows: Sequence[Row], share: float, most: int | None = None) -> None:
@@ -132,20 +127,19 @@ class Measuring:
         pool = Pool(self._size, self._device, self._dtype)
         loaded = [one for one in (self._load(pool, row) for row in rows) if one]
         # The clocks and the temperature of a GPU drift, so rows take turns.
-        while loaded and time.monotonic() < min(until, self._left.end):
-            before = sum(len(one.actions) for one in loaded)
-            for one in loaded:
-                enough = len(one.actions) >= (most or one.row.samples)
-                late = self._left.seconds < 2 * one.actions[-1]
-                if not enough and not late and not self._sample(one):
-                    break
-            if sum(len(one.actions) for one in loaded) == before:
-                break
+        waiting = loaded
+        while waiting and time.monotonic() < min(until, self._left.end):
+            # One that fails is not tried again.
+            waiting = [one for one in waiting if self._wants(one, most) and self._sample(one)]
         for one in loaded:
-            self._warm_row(one)
+            self._finish(one)
             one.loaded.runner.close()
         loaded.clear()
         pool.clear()
+
+    def _wants(self, one: Measured, most: int | None) -> bool:
+        enough = len(one.actions) >= (most or one.row.samples)
+        return not enough and self._left.seconds > 2 * one.actions[-1]
 
     def _sample(self, one: Measured) -> bool:
         try:

@@ -8,12 +8,14 @@ Times do not depend on the values of weights.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 import math
 from pathlib import Path
+import shutil
 import tempfile
 import time
 from typing import Any
@@ -237,6 +239,7 @@ class Model:
 def make_model(name: str, size: Size, device: torch.device, dtype: torch.dtype) -> Model:
     """Make a random model."""
     directory = Path(tempfile.mkdtemp(prefix=f'random_{name}_'))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     checkpoint = RandomCheckpoint.make(directory, size, device, dtype)
     # The policy drafts by itself; rows with drafts have a drafter of their own.
     own = {'draft_tokens': 0} if 'draft_tokens' in signature(ModelSpec.read).parameters else {}

@@ -16,7 +16,7 @@ _COLOURS = {
     'prefill': '#56b4e9',
     'token': '#0072b2',
 }
-_LEFT, _WIDTH, _LINE, _TOP = 330, 520, 26, 60  # [px]
+_LEFT, _WIDTH, _LINE, _TOP = 350, 520, 26, 60  # [px]
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:

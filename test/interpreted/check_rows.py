@@ -19,7 +19,15 @@ def poison():
 @pytest.mark.parametrize('weights', FORMATS)
 @pytest.mark.parametrize(
     ('length', 'outputs', 'inputs'),
-    [(2, 33, 4096), (7, 40, 11008), (16, 5, 304), (17, 20, 144), (64, 33, 256), (70, 130, 128)],
+    [
+        (2, 33, 4096),
+        (7, 40, 11008),
+        (16, 5, 304),
+        (17, 20, 144),
+        (64, 33, 256),
+        (70, 130, 128),
+        (250, 70, 128),
+    ],
 )
 def test_rows(length, outputs, inputs, weights, dtype):
     linear = quantise(random(outputs, inputs, seed=1), weights)

@@ -128,22 +128,38 @@ def test_a_frame_is_not_prepared_long_before_the_step_will_end(monkeypatch):
     steps.worker.offer('second')
     steps.wait(lambda: steps.begun == ['first', 'second'])
     steps.worker.offer('third')
-    now[0] = 1901.0
+    now[0] = 1951.0
     steps.worker.offer('fourth')
     steps.wait(lambda: steps.prepared == ['fourth'])
     steps.close()
 
 
-def test_the_end_is_expected_after_the_shortest_of_the_last_steps():
+def test_the_end_is_expected_after_the_median_of_the_last_steps():
     foresight = Foresight()
+    foresight.begin_step()
     assert foresight.wait(0.0) == 0
-    for seconds in (0.1, 0.9, 0.5, *[0.7] * 6):
-        foresight.note_step(seconds)
+    for seconds in (9.0, 9.0, 9.0, 9.0, 0.1, 0.9, *[1.0] * 4, 1.1, 5.0):
+        foresight.end_step(seconds)
     foresight.note_preparation(0.05)
-    # Of the last eight: 0.1 is forgotten. A tenth sooner, and twice the preparation.
-    assert foresight.wait(0.0) == pytest.approx(0.35)
-    assert foresight.wait(0.3) == pytest.approx(0.05)
-    assert foresight.wait(0.4) == 0
+    # Of the last eight, less a twentieth, and twice the preparation.
+    assert foresight.wait(0.0) == pytest.approx(0.85)
+    assert foresight.wait(0.8) == pytest.approx(0.05)
+    assert foresight.wait(0.9) == 0
+
+
+def test_a_step_that_does_not_end_costs_few_preparations():
+    steps = Steps()
+    steps.worker.offer('first')
+    steps.wait(lambda: steps.begun == ['first'])
+    for number in range(4):
+        steps.worker.offer(number)
+        steps.wait(lambda n=number: steps.prepared[-1:] == [n])
+    steps.worker.offer('no more')
+    steps.finish()
+    steps.wait(lambda: steps.begun == ['first', 'no more'])
+    steps.worker.offer('next')
+    steps.wait(lambda: steps.prepared == [0, 1, 2, 3, 'next'])
+    steps.close()
 
 
 def test_a_frame_is_converted_and_prepared_once():

@@ -100,19 +100,3 @@ def test_numbers_of_success_are_those_measured(page):
         rates = [entry['rate'] for entry in (result['success'], *kinds, result['went_to_named'])]
         wanted.append([name, *(f'{100 * rate:.0f} %' for rate in rates)])
     assert rows(page, 'policy') == wanted
-
-
-def test_model_of_the_time_is_that_of_the_file():
-    computed = json.loads((ROOT / 'docs' / 'benchmarks' / 'time_model.json').read_text())
-    assert computed['rows'] == {}  # nothing was measured
-    wanted = [
-        [
-            name,
-            gpu,
-            *(f'{times[kind]["action"]:.1f}' for kind in ('roof_ms', 'model_ms')),
-            *(f'{times[kind]["token"]:.2f}' for kind in ('roof_ms', 'model_ms')),
-        ]
-        for name, by_gpu in computed['time_model'].items()
-        for gpu, times in by_gpu.items()
-    ]
-    assert rows('docs/speed.md', 'model and weights') == wanted

@@ -184,3 +184,7 @@ def test_without_a_gpu_it_prints_the_model_of_7b_and_says_so(tmp_path):
         assert made.stdout.count(f' {name} ') >= 2
         times = report['time_model']['openvla bfloat16'][name]
         assert times['roof_ms']['action'] < times['model_ms']['action']
+    # docs/speed.md has it, too.
+    recorded = json.loads((ROOT / 'docs' / 'benchmarks' / 'time_model.json').read_text())
+    again = 'python benchmarks/gpu.py --json docs/benchmarks/time_model.json && make docs'
+    assert recorded['time_model'] == report['time_model'], f'run {again}'

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+import statistics
 import threading
 import time
 from typing import Any
 
 _STEPS = 8  # that are remembered, to expect the end of the next one
+_PREPARATIONS = 4  # of frames during one step
 _CLOSING = 5.0  # [s] for freeing what the steps needed: collecting garbage takes half a second
 
 
@@ -16,27 +18,35 @@ class Foresight:
     """Tells when the waiting frame shall be prepared, so that it is ready as a step ends.
 
     A camera sends many frames during a step, and all but the newest are dropped. So the first one
-    is prepared shortly before the step is expected to end, and then each that is newer. The end is
-    expected after the shortest of the last steps, because the length of a reasoning varies.
+    is prepared shortly before the expected end of the step, and then each that is newer. A step
+    has at most _PREPARATIONS, because no more than one of them is to be gained.
     """
 
     def __init__(self) -> None:
         """Know nothing yet, and so expect the end at once."""
         self._steps: deque[float] = deque(maxlen=_STEPS)
         self._preparation = 0.0
+        self._left = 0
 
-    def note_step(self, seconds: float) -> None:
+    def begin_step(self) -> None:
+        """Allow the preparations of another step."""
+        self._left = _PREPARATIONS
+
+    def end_step(self, seconds: float) -> None:
         """Learn how long a step took."""
         self._steps.append(seconds)
 
     def note_preparation(self, seconds: float) -> None:
         """Learn how long it took to prepare a frame."""
         self._preparation = seconds
+        self._left -= 1
 
-    def wait(self, busy: float) -> float:
-        """Give the time to wait [s], if the running step has taken busy [s] so far."""
-        # A step may end a tenth earlier, or by as much as a preparation takes.
-        end = 0.9 * min(self._steps, default=0.0)
+    def wait(self, busy: float) -> float | None:
+        """Give the time to wait [s], if the running step has taken busy [s]; None for its rest."""
+        if self._left <= 0:
+            return None
+        # A step may end a twentieth earlier, or by as much as a preparation takes.
+        end = 0.95 * statistics.median(self._steps) if self._steps else 0.0
         return max(0.0, end - 2 * self._preparation - busy)
 
 
@@ -162,10 +172,11 @@ class Worker:
             frame, self._frame = self._frame, None
             self._running = self._epoch
             self._begin = time.monotonic()
+            self._foresight.begin_step()
         try:
             result = self._work(frame)
             if result is not None:
-                self._foresight.note_step(self.busy)
+                self._foresight.end_step(self.busy)
                 self.unless_revoked(self._deliver, result)
         except BaseException as error:  # noqa: BLE001 - one bad frame must not end the thread
             self._failed(error)
@@ -186,7 +197,7 @@ class Worker:
             self._foresight.note_preparation(time.monotonic() - start)
 
     def _until_due(self, done: Any) -> float | None:
-        """Give the time until the waiting frame is to be prepared [s]; None if none is."""
+        """Give the time until the waiting frame is to be prepared [s]; None if it is not."""
         # Without a step that runs, the frame has its own step at once.
         if self._frame is None or self._frame is done or self._begin is None:
             return None

@@ -110,6 +110,7 @@ class Llama:
     Attributes:
         config: Shape of the model.
         weights: Weights of the model.
+        norm: Norm between the last layer and the head.
         layers: The layers.
         cache: [layers, 2, K, C, E] keys and values.
     """
@@ -119,6 +120,7 @@ class Llama:
     ) -> None:
         """Hold the weights; the cache is empty until `reserve`."""
         self.config, self.weights = config, weights
+        self.norm = Norm(weights.norm, config.rms_norm_eps)
         self.layers = [DecoderLayer(config, layer) for layer in weights.layers]
         self._rotation = torch.zeros(2, 0, config.head_dim, dtype=dtype, device=device)
         shape = config.num_layers, 2, config.num_kv_heads, 0, config.head_dim
@@ -152,14 +154,14 @@ class Llama:
             rows: [R] int64 positions that are wanted; None for all.
 
         Returns:
-            [R or L, D] final hidden states, normalised for the head.
+            [R or L, D] final hidden states, which the head's norm has not seen yet.
         """
         words = F.embedding(text, self.weights.embedding)
         hidden = torch.cat([words[:1], image, words[1:]])
         for layer in self.layers[:-1]:
             hidden = layer.prompt(hidden, self._rotation, None)
         # Only these rows of the last layer are read, which costs less.
-        return self._normalise(self.layers[-1].prompt(hidden, self._rotation, rows))
+        return self.layers[-1].prompt(hidden, self._rotation, rows)
 
     def step(
         self, tokens: torch.Tensor, position: torch.Tensor, window: int | None
@@ -167,15 +169,12 @@ class Llama:
         """Run the tokens behind the cached ones; the arguments are those of `DecoderLayer.step`.
 
         Returns:
-            [T, D] final hidden states, normalised for the head.
+            [T, D] final hidden states, which the head's norm has not seen yet.
         """
         hidden = F.embedding(tokens, self.weights.embedding)
         for layer in self.layers:
             hidden = layer.step(hidden, self._rotation, position, window)
-        return self._normalise(hidden)
-
-    def _normalise(self, hidden: torch.Tensor) -> torch.Tensor:
-        return Norm(self.weights.norm, self.config.rms_norm_eps)(hidden)
+        return hidden
 
 
 def round_up(number: int, step: int) -> int:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.torch.graphs import captured
-from trt_openvla_ros.engines.torch.kernels import operators
 from trt_openvla_ros.engines.torch.llama import Llama, round_up
+from trt_openvla_ros.engines.torch.picking import pick
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
@@ -197,7 +197,7 @@ class Passes:
         record = self._record[:count]
         if constrained:
             # One product for all of them, instead of one for each.
-            best, free = F.linear(self._hidden[:count], self._head).max(dim=-1)
+            best, free = self._logits(self._hidden[:count]).max(dim=-1)
             record[:, 2:] = torch.stack([free.double(), best.double()], dim=1)
         else:
             record[:, 2:] = record[:, :2]
@@ -218,16 +218,16 @@ class Passes:
         """Run a prompt and give the [1 or L, V] logits at its last or at every position."""
         if not every:
             self.prompt(ids, image, (), None, False)
-            return F.linear(self._hidden[:1], self._head)
+            return self._logits(self._hidden[:1])
         text = _host(ids).to(self._device)
-        return F.linear(self.llama.prompt(text, image.to(self._hidden), None), self._head)
+        return self._logits(self.llama.prompt(text, image.to(self._hidden), None))
 
     @torch.inference_mode()
     def token_logits(self, token: int, position: int) -> torch.Tensor:
         """Run one token at the position behind the cached ones, and give [V] logits."""
         self.reserve(position + 1)
         self.verify(token, (), position, None)
-        return F.linear(self._hidden[:1], self._head)[0]
+        return self._logits(self._hidden[:1])[0]
 
     def _run(self, kind: str, size: int, rows: int, *choice: object) -> None:
         if kind == 'step' and not self._bucketed:
@@ -259,11 +259,7 @@ class Passes:
         head = self._head
         # While constrained, only the action's rows of the head; `read` makes up for the others.
         first, end = actions if constrained else (0, len(head))
-        if operators.usable(hidden):
-            best, token = operators.pick(hidden, head, None, 0.0, first, end - first)
-        else:
-            best, token = F.linear(hidden, head[first:end]).max(dim=-1)
-            token += first
+        best, token = pick(hidden, head, self.llama.norm, first, end - first)
         self._token.copy_(token)
         chosen = torch.stack([token.double(), best.double()], dim=1)
         self._record[:, :2].index_copy_(0, self._count, chosen)
@@ -271,7 +267,7 @@ class Passes:
         self._count.add_(1)
 
     def _choose_rows(self, hidden: torch.Tensor, actions: Range | None) -> None:
-        logits = F.linear(hidden, self._head)
+        logits = self._logits(hidden)
         best, free = logits.max(dim=-1)
         bound_best, bound = best, free
         if actions is not None:
@@ -280,6 +276,10 @@ class Passes:
         columns = [part.double() for part in (bound, bound_best, free, best)]
         self._record[: len(hidden)].copy_(torch.stack(columns, dim=1))
         self._hidden[: len(hidden)].copy_(hidden)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [R, D] final hidden states to [R, V] logits."""
+        return F.linear(self.llama.norm(hidden), self._head)
 
 
 def _host(ids: Sequence[int]) -> torch.Tensor:

@@ -76,7 +76,7 @@ class RowsBlocks(NamedTuple):
     stages: int
 
 
-def rows_blocks(length: int) -> RowsBlocks:
+def rows_blocks(length: int, outputs: int, int4: bool) -> RowsBlocks:
     """Divide a product with that many rows.
 
     Few rows are bound by reading the weight, so many programs read it. From 65 rows on the tensor
@@ -84,7 +84,12 @@ def rows_blocks(length: int) -> RowsBlocks:
     """
     if length <= 64:
         return RowsBlocks(32, max(16, _power_of_two(length)), 128, 4, 4)
-    return RowsBlocks(128, 64, 64, 8, 3)
+    # Rows behind the end are computed in vain; let them be at most an eighth.
+    rows = 128 if -length % 128 <= length // 8 else 64
+    stages = 2 if int4 else 3  # a step of INT4 has 128 inputs, twice as many
+    if outputs < 8192:
+        return RowsBlocks(64, rows, 64, 4, stages)  # or else there are too few programs
+    return RowsBlocks(128, rows, 64, 8, stages)
 
 
 def pick_rows(count: int, rows: int) -> int:

@@ -19,7 +19,7 @@ SIXTEEN = 0x41800000
 
 
 @triton.jit
-def _nibbles(words, sixteen, PLANE: tl.constexpr):
+def nibbles_of(words, sixteen, PLANE: tl.constexpr):
     """Give 16 + n of the unsigned four bits n of one plane; sixteen has the bits of 16.0.
 
     The bits become the first four behind the leading one of a float32 from 16 to 31. That takes a
@@ -52,7 +52,7 @@ def planes_of(
     """Multiply planes FIRST on of words, which share a scale, with their inputs.
 
     Returns:
-        [ROWS, BLOCK] sums for each word, still with the 16 of _nibbles and the 8 of the storage,
+        [ROWS, BLOCK] sums for each word, still with the 16 of nibbles_of and the 8 of the storage,
         and [BLOCK] sums of the inputs, which tell how much that is.
     """
     word = STEP * BLOCK + tl.arange(0, BLOCK)
@@ -64,7 +64,7 @@ def planes_of(
             x, cols, norm, root, smoothing, inverse, (STEP + 1) * BLOCK * 8 > INPUTS,
             INPUTS, NORM, SMOOTH, INPUT, DTYPE,
         )  # fmt: skip
-        sums += _nibbles(words, sixteen, FIRST + index) * values[None, :]
+        sums += nibbles_of(words, sixteen, FIRST + index) * values[None, :]
         total += values
     return sums, total
 

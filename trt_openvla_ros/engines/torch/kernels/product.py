@@ -90,7 +90,7 @@ def product_kernel(
         outputs: Width of the result.
         eps: What the norm adds to the mean square.
         sixteen: SIXTEEN, which the compiler must not know: a value in a register goes into one
-            instruction with the mask of _nibbles.
+            instruction with the mask of nibbles_of.
         INPUTS: Width of the input.
         WIDTH: Elements of a row of the weight.
         GROUP: Inputs that share a scale; 0 if the weight is not INT4.

@@ -11,12 +11,13 @@ import triton
 import triton.language as tl
 
 from trt_openvla_ros.engines.torch.kernels.blocks import rows_blocks
+from trt_openvla_ros.engines.torch.kernels.int4 import nibbles_of, SIXTEEN
 from trt_openvla_ros.engines.torch.kernels.rounding import interpreted
 
 # ruff: noqa: N803, N806 - constants of a kernel are in capitals
 
 
-@triton.jit(do_not_specialize=['outputs', 'length'])
+@triton.jit(do_not_specialize=['outputs', 'length', 'sixteen'])
 def rows_kernel(
     out,
     x,
@@ -24,6 +25,7 @@ def rows_kernel(
     scale,
     outputs,
     length,
+    sixteen,
     INPUTS: tl.constexpr,
     GROUP: tl.constexpr,
     OUTS: tl.constexpr,
@@ -41,6 +43,7 @@ def rows_kernel(
         scale: One float32, or one for each output, or for each output and GROUP of inputs.
         outputs: Width of the result.
         length: Rows of the input.
+        sixteen: SIXTEEN, as in product_kernel.
         INPUTS: Width of the input.
         GROUP: Inputs that share a scale; 0 if the weight is not INT4.
         OUTS: Outputs of a program.
@@ -68,7 +71,7 @@ def rows_kernel(
                 for index in tl.static_range(SPAN):
                     cols = block * 128 + (span * SPAN + index) * 16 + tl.arange(0, 16)
                     values = tl.load(x + cols[:, None], mask=cols[:, None] < INPUTS, other=0.0)
-                    numbers = ((words >> (4 * (span * SPAN + index))) & 15) - 8
+                    numbers = nibbles_of(words, sixteen, span * SPAN + index) - 24.0
                     group_sums = tl.dot(
                         numbers.to(DTYPE), values.to(DTYPE), group_sums, input_precision='ieee'
                     )
@@ -104,7 +107,7 @@ def constants(
 ) -> tuple[dict[str, object], dict[str, int]]:
     """Give the constants of rows_kernel and the options of its launch for these tensors."""
     int4 = weight.dtype is torch.int32
-    blocks = rows_blocks(length)
+    blocks = rows_blocks(length, len(weight), int4)
     values = {
         'INPUTS': inputs,
         'GROUP': inputs // scale.shape[1] if int4 else 0,
@@ -126,5 +129,5 @@ def launch_rows(
     out = hidden.new_empty(length, outputs)
     values, options = constants(length, inputs, weight, scale)
     grid = (triton.cdiv(outputs, values['OUTS']), triton.cdiv(length, values['ROWS']))
-    rows_kernel[grid](out, hidden, weight, scale, outputs, length, **values, **options)
+    rows_kernel[grid](out, hidden, weight, scale, outputs, length, SIXTEEN, **values, **options)
     return out
