@@ -32,7 +32,7 @@ _TAG = 8.0
 # What an older cost counts for with each further id. The last five or so decide.
 _DECAY = 0.8
 # A draft ends where it would be right up to there in fewer than this share of cases. A further
-# row costs a CPU about 1/15 of a pass, and gives a guess for the next draft even if it is wrong.
+# row costs a CPU about 1/12 of a pass, and gives a guess for the next draft even if it is wrong.
 _LIKELY = 0.05
 # Right ids of a draft in a row after which its place is certain, and the alignment starts anew.
 _SURE = 3
