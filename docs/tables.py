@@ -77,34 +77,19 @@ def drafting_table() -> list[str]:
     """List what `make drafting` measured."""
     found = json.loads((ROOT / 'docs' / 'benchmarks' / 'drafting.json').read_text())
     kept = next(name for name in found['success'] if name.startswith('keep_reasoning_'))
-    rows = [
-        ('draft_tokens: 0', 1.0, found['greedy'], 'greedy'),
-        (
-            f'draft_tokens: {found["draft_tokens"]}',
-            found['passes_per_token'],
-            found['drafted'],
-            'drafted',
-        ),
-        (
-            kept.replace('reasoning_', 'reasoning: '),
-            found[kept]['passes_per_token'],
-            found[kept],
-            kept,
-        ),
-    ]
-    return markdown(
-        'setting, passes per token, step p50, step p95, success',
-        [
-            (
-                code(name),
-                f'{passes:.2f}',
-                f'{times["p50_ms"]:.0f} ms',
-                f'{times["p95_ms"]:.0f} ms',
-                f'{100 * found["success"][key]:.1f} %',
-            )
-            for name, passes, times, key in rows
-        ],
-    )
+    shown = {
+        'greedy': 'draft_tokens: 0',
+        'drafted': f'draft_tokens: {found["draft_tokens"]}',
+        kept: kept.replace('reasoning_', 'reasoning: '),
+    }
+    passes = {'greedy': 1, 'drafted': found['passes_per_token']}
+    rows = []
+    for key, name in shown.items():
+        times = [f'{found[key][which]:.0f} ms' for which in ('p50_ms', 'p95_ms')]
+        share = passes.get(key) or found[key]['passes_per_token']
+        rate = f'{100 * found["success"][key]:.1f} %'
+        rows.append([code(name), f'{share:.2f}', *times, rate])
+    return markdown('setting, passes per token, step p50, step p95, success', rows)
 
 
 def pipeline_tables() -> list[str]:
