@@ -12,7 +12,6 @@ import atexit
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from inspect import signature
 import math
 from pathlib import Path
 import shutil
@@ -241,13 +240,11 @@ def make_model(name: str, size: Size, device: torch.device, dtype: torch.dtype) 
     directory = Path(tempfile.mkdtemp(prefix=f'random_{name}_'))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     checkpoint = RandomCheckpoint.make(directory, size, device, dtype)
-    # The policy drafts by itself; rows with drafts have a drafter of their own.
-    own = {'draft_tokens': 0} if 'draft_tokens' in signature(ModelSpec.read).parameters else {}
     spec = ModelSpec.read(
         checkpoint,
         prompt_style=size.style,
         max_new_tokens=size.reasoning + _ACTION_TOKENS,
-        **own,
+        draft_tokens=0,  # rows with drafts have a drafter of their own
     )
     _, ids = spec.prompter(size.prompt, verbatim=True)
     answer = _answer(spec, ids, size.reasoning)
