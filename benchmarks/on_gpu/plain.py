@@ -15,6 +15,6 @@ def calls_of(captured: bool) -> Iterator[None]:
     with ExitStack() as stack:
         for module in (passes, vision):
             if not captured and hasattr(module, 'captured'):
-                plain = mock.patch.object(module, 'captured', lambda run, _device: run)
+                plain = mock.patch.object(module, 'captured', lambda run, *_: run)
                 stack.enter_context(plain)
         yield

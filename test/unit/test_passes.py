@@ -162,7 +162,7 @@ def fake_weights(config):
 
 def test_no_pass_waits_for_the_host(checkpoint, monkeypatch):
     """Fake CUDA tensors have no values: whoever looks at one gets an exception."""
-    monkeypatch.setattr(passes, 'captured', lambda run, device: run)
+    monkeypatch.setattr(passes, 'captured', lambda run, device, memory: run)
     cuda = torch.device('cuda')
     with FakeTensorMode():
         config = checkpoint.llm

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from trt_openvla_ros.engines.torch.graphs import captured
+from trt_openvla_ros.engines.torch.graphs import captured, shared_memory
 from trt_openvla_ros.engines.torch.llama import Llama, round_up
 from trt_openvla_ros.engines.torch.picking import pick
 
@@ -64,7 +64,7 @@ class Passes:
         self._bucketed = device.type == 'cuda'
         # The host waits some 20 µs whenever it looks. A CPU only computes tokens that it discards.
         self.ahead = 8 if self._bucketed else 1
-        self._runs: dict[tuple, Callable[[], None]] = {}
+        self._forget()
 
         def ids(size: int) -> torch.Tensor:
             return torch.zeros(size, dtype=torch.int64, device=device)
@@ -83,7 +83,12 @@ class Passes:
     def reserve(self, positions: int) -> None:
         """Make room for a sequence; what is cached stays."""
         if self.llama.reserve(positions + _PADDING):
-            self._runs.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget all captures: they belong to tensors that are gone."""
+        self._runs: dict[tuple, Callable[[], None]] = {}
+        self._memory = shared_memory(self._device)
 
     @torch.inference_mode()
     def clear(self) -> None:
@@ -115,7 +120,7 @@ class Passes:
             wide = _bucket(rows)
             padded = round_up(length, _PROMPT_STEP) + (wide if draft else 0)
         if len(image) != len(self._image):
-            self._runs.clear()
+            self._forget()
             self._image = self._hidden.new_empty(len(image), self._hidden.shape[1])
         self._image.copy_(image)
         written = [*ids, *draft]
@@ -235,7 +240,9 @@ class Passes:
         key = (kind, size, rows, *choice)
         if key not in self._runs:
             body = getattr(self, f'_{kind}')
-            self._runs[key] = captured(partial(body, size, rows, *choice), self._device)
+            self._runs[key] = captured(
+                partial(body, size, rows, *choice), self._device, self._memory
+            )
         self._runs[key]()
 
     def _prompt(self, text: int, rows: int, actions: Range | None, constrained: bool) -> None:
