@@ -7,10 +7,11 @@ overlay = $(env) && source install$(of)/setup.bash
 bin = install$(of)/trt_openvla_ros/lib/trt_openvla_ros
 checkpoint = $(or $(CHECKPOINT),models/tiny_openvla)
 
-.PHONY: help build demo evaluate train serve test lint docs bench forced pipeline agreement clean
+.PHONY: help build demo evaluate train serve test lint docs bench bench-gpu drafting forced pipeline \
+  agreement clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/'
 
 build:  ## set up the tools and build with colcon
 	@$(env) && colcon --log-base log$(of) build --event-handlers console_direct- \
@@ -43,6 +44,17 @@ bench: build  ## compare the policy with transformers, and measure the node's ov
 	@$(overlay) && PYTHONPATH=test/support:$$PYTHONPATH \
 	  python benchmarks/policy.py $(if $(JSON),--json $(JSON)/policy.json)
 	@$(overlay) && python benchmarks/node.py $(if $(JSON),--json $(JSON)/node.json)
+
+# Without a build: a bare machine with a GPU, torch, timm and transformers runs it. Only where
+# there is no torch does it take the venv of the other targets.
+bench-gpu:  ## measure on a GPU, beside Hugging Face and the roofline: MINUTES=5 OUT=build/gpu
+	@python3 -c 'from importlib.util import find_spec as f; \
+	  assert f("torch") and f("timm")' 2>/dev/null || { $(env); }; \
+	  python3 benchmarks/gpu.py --out $(or $(OUT),build/gpu) --minutes $(or $(MINUTES),5) \
+	  $(GPU)
+
+drafting: build  ## compare steps with and without drafts, for docs/drafting.md
+	@$(overlay) && python benchmarks/drafting.py $(if $(JSON),--json $(JSON)/drafting.json)
 
 forced: build  ## count the action tokens that the constraint forces, for decision 2
 	@$(overlay) && python benchmarks/forced_tokens.py $(if $(JSON),--json $(JSON)/forced_tokens.json)

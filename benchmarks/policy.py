@@ -91,7 +91,7 @@ def main() -> int:
     image = read_picture_file(PHOTO)
     with tempfile.TemporaryDirectory() as directory:
         path = write_random_checkpoint(Path(directory), tower=TOWER, llm=LLM)
-        policy = Policy.from_checkpoint(path)
+        policy = Policy.from_checkpoint(path, draft_tokens=0)  # the image is always the same
         library = library_policy(Checkpoint.open(path), policy)
 
     def ours(image: np.ndarray) -> list[int]:

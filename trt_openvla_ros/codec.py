@@ -96,6 +96,14 @@ _PREDICTION: dict[str, _Field] = {
         partial(_by_name, float),
     ),
 }
+# Older servers do not send it.
+_PASSES: dict[str, _Field] = {
+    'passes': _Field(
+        {'type': 'integer', 'description': 'runs of the language model; 0 if not known'},
+        lambda p: p.passes,
+        _whole,
+    ),
+}
 # Only in predictions of several steps; the keys above then hold the first step.
 _CHUNK: dict[str, _Field] = {
     'actions': _Field(_ROWS, lambda p: p.actions.tolist(), _floats),
@@ -105,7 +113,7 @@ _CHUNK: dict[str, _Field] = {
 
 def encode_prediction(prediction: Prediction) -> dict[str, Any]:
     """Write every field that crosses a wire."""
-    fields = {**_PREDICTION, **(_CHUNK if len(prediction.actions) > 1 else {})}
+    fields = {**_PREDICTION, **_PASSES, **(_CHUNK if len(prediction.actions) > 1 else {})}
     return {name: one.write(prediction) for name, one in fields.items()}
 
 
@@ -119,6 +127,7 @@ def decode_prediction(data: Mapping[str, Any]) -> Prediction:
         values = {name: one.read(data[name]) for name, one in _PREDICTION.items()}
         action, normalised = values.pop('action'), values.pop('normalised_action')
         chunk = {name: one.read(data[name]) for name, one in _CHUNK.items() if name in data}
+        values |= {name: one.read(data[name]) for name, one in _PASSES.items() if name in data}
         prediction = Prediction(
             actions=chunk.get('actions', action[None]),
             normalised_actions=chunk.get('normalised_actions', normalised[None]),
@@ -136,7 +145,7 @@ def decode_prediction(data: Mapping[str, Any]) -> Prediction:
 
 def prediction_schema() -> dict[str, Any]:
     """Describe the keys that encode_prediction writes, as properties of an OpenAPI object."""
-    return {name: dict(one.schema) for name, one in {**_PREDICTION, **_CHUNK}.items()}
+    return {name: dict(one.schema) for name, one in {**_PREDICTION, **_PASSES, **_CHUNK}.items()}
 
 
 def encode_description(description: Description) -> dict[str, Any]:

@@ -138,18 +138,17 @@ class Prediction:
     Attributes:
         actions: [H, D] float64; m, rad, gripper as in the data set (OXE: 0 closed, 1 open).
         normalised_actions: [H, D] float64 in [-1, 1], before statistics were applied.
-        action_ids: [N] int64 token ids of the actions: D for one step, none if another head than
-            the language model's gives the action.
-        generated_ids: [T] int64, everything the model wrote, end of sequence included.
+        action_ids: [N] int64 token ids of the actions, D a step; none if another head gives them.
+        generated_ids: [T] int64, the whole answer: kept reasoning, all that was written, its end.
         reasoning: Text before the action; '' for models that do not reason.
         prompt: Text that the model read.
         unnorm_key: Data set whose statistics were applied.
         reasoning_fields: The text by tag ('PLAN', 'MOVE', ...), in the order written.
         out_of_range: Number of forced tokens: action ids that an unconstrained argmax would have
             put outside the action range; 0 for a healthy model.
+        passes: Runs of the language model; 0 if not known.
         timings: Seconds by part.
-        transcript: Prompt and answer together. It is None if a server predicted, because no wire
-            carries it.
+        transcript: Prompt and answer together; None from a server, because no wire carries it.
     """
 
     actions: np.ndarray
@@ -162,6 +161,7 @@ class Prediction:
     timings: Timings
     reasoning_fields: dict[str, str] = field(default_factory=dict)
     out_of_range: int = 0
+    passes: int = 0
     transcript: Transcript | None = None
 
     @property

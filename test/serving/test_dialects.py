@@ -19,7 +19,9 @@ LARGE = np.tile(IMAGE, (9, 9, 1))
 
 
 def without_times(body: bytes) -> bytes:
-    return re.sub(rb'"timings":\{[^}]*\}', b'"timings":{}', body)
+    """Leave out the times, and the passes, which depend on the answers before."""
+    body = re.sub(rb'"timings":\{[^}]*\}', b'"timings":{}', body)
+    return re.sub(rb'"passes":\d+', b'"passes":0', body)
 
 
 def file_of(image, kind='PNG', **options) -> bytes:

@@ -109,6 +109,7 @@ def main() -> None:
         'unnorm_key': 'toy_arm',
         'out_of_range': 0,
         'timings': {},
+        'passes': 0,
     }
     encoded = base64.b64encode(files['image.png']).decode()
     case('modern', {'image': encoded, 'instruction': SENTENCE}, modern)

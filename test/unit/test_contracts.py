@@ -108,6 +108,12 @@ def test_a_prediction_survives_the_wire(fused):
     assert set(encode_prediction(there)) <= set(prediction_schema())
 
 
+def test_an_older_server_does_not_say_how_often_its_model_ran(fused):
+    sent = encode_prediction(fused.predict(IMAGE, 'pick up the cup'))
+    assert 1 <= sent.pop('passes') <= len(sent['generated_ids'])
+    assert decode_prediction(through_json(sent)).passes == 0
+
+
 def test_a_chunk_survives_the_wire_and_its_first_step_stands_where_one_always_did(fused):
     one = fused.predict(IMAGE, 'pick up the cup')
     rows = np.arange(21.0).reshape(3, 7)
@@ -128,6 +134,7 @@ def test_a_chunk_survives_the_wire_and_its_first_step_stands_where_one_always_di
         {'normalised_action': [0.0]},
         {'timings': [1]},
         {'generated_ids': [1e30]},
+        {'passes': 1.5},
     ],
     ids=str,
 )

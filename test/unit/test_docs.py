@@ -99,12 +99,9 @@ def test_latencies_of_the_node_are_those_measured():
     wanted = [[f'{part[name]:.1f} ms' for name in ('p50_ms', 'p95_ms')] for part in parts]
     found = [row[1:3] for row in rows('docs/benchmarks.md', 'measured')]
     assert found[: len(wanted)] == wanted
-    text = (ROOT / 'docs' / 'node.md').read_text()
-    rounded = [f'{part["p50_ms"]:.0f} ms' for part in parts[:2]]
-    assert (
-        f'ROS takes {rounded[0]} of a step with images of 640 x 480, and {rounded[1]} with 1920 x 1080'
-        in text
-    )
+    text = ' '.join((ROOT / 'docs' / 'node.md').read_text().split())
+    first, second = (f'{part["p50_ms"]:.0f} ms' for part in parts[:2])
+    assert f'{first} of a step with images of 640 x 480, and {second} with 1920 x 1080' in text
 
 
 @pytest.mark.parametrize('page', ['README.md', 'docs/benchmarks.md'])

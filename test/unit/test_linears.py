@@ -8,13 +8,11 @@ from trt_openvla_ros.engines.torch.linears import (
     Dense,
     Fp8,
     Int8,
-    Norm,
-    SideBySide,
-    stack,
     through_e4m3,
     to_e4m3,
     unpack_int4,
 )
+from trt_openvla_ros.engines.torch.product import Norm, SideBySide
 
 
 def test_e4m3_rounds_to_even_and_saturates():
@@ -78,13 +76,13 @@ def test_products_are_joined_only_where_scales_are_equal():
         (fp8(64, 128, input_scale=0.05, seed=1), SideBySide),
         (Dense(torch.randn(64, 128)), SideBySide),
     ):
-        joined = stack(first, second, torch.float32)
+        joined = first.joined(second, torch.float32)
         assert type(joined) is kind
         expected = torch.cat([first(hidden), second(hidden)], dim=-1)
         torch.testing.assert_close(joined(hidden), expected, rtol=0, atol=1e-5)
     smooth = Dense(torch.randn(64, 128), torch.rand(128))
-    assert type(stack(smooth, smooth, torch.float32)) is SideBySide
-    assert type(stack(Dense(smooth.weight), Dense(smooth.weight), torch.float32)) is Dense
+    assert type(smooth.joined(smooth, torch.float32)) is SideBySide
+    assert type(Dense(smooth.weight).joined(Dense(smooth.weight), torch.float32)) is Dense
 
 
 def random(*shape, seed=0):

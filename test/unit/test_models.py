@@ -53,7 +53,8 @@ def test_libraries_compute_the_same_from_it(policies, world, name):
     world.reset(FIRST_TEST_SEED)
     image = world.image()
     prediction = policy.predict(image, 'pick up the yellow ball')
-    pixels = torch.from_numpy(policy.spec.processor(image))
+    views = torch.from_numpy(policy.spec.processor(image))
+    pixels = policy.engines.vision.normalise(views)[0]
     model = llama(policy.spec.checkpoint)
     _, ids = policy.spec.prompter('pick up the yellow ball')
     inputs = with_image(model, ids, image_embeddings(policy.spec.checkpoint, pixels))

@@ -65,6 +65,19 @@ def test_buckets_and_looking_ahead_change_nothing(checkpoint, embeddings, name):
             assert expected.passes == len(expected.ids)
 
 
+@pytest.mark.parametrize('name', ['text', 'action', 'action after 3'])
+def test_what_is_prepared_is_all_that_is_needed(checkpoint, embeddings, name):
+    static = as_on_cuda(TorchLanguage(checkpoint, CPU, torch.float32))
+    decoding = replace(DECODINGS[name], drafter=Script([5] * 9), max_new_tokens=20)
+    static.prepare(IDS[:3], embeddings, decoding)
+    captured, cache = set(static.passes._runs), static.passes.llama.cache
+    for length in (3, 6):
+        static.generate(IDS[:length], embeddings, decoding)
+        static.generate(IDS[:length], embeddings, replace(decoding, drafter=None))
+    assert set(static.passes._runs) == captured
+    assert static.passes.llama.cache is cache
+
+
 def test_an_action_of_seven_waits_once(checkpoint, embeddings, monkeypatch):
     static = as_on_cuda(TorchLanguage(checkpoint, CPU, torch.float32))
     reads = []
@@ -149,7 +162,7 @@ def fake_weights(config):
 
 def test_no_pass_waits_for_the_host(checkpoint, monkeypatch):
     """Fake CUDA tensors have no values: whoever looks at one gets an exception."""
-    monkeypatch.setattr(passes, 'captured', lambda run, device: run)
+    monkeypatch.setattr(passes, 'captured', lambda run, device, memory: run)
     cuda = torch.device('cuda')
     with FakeTensorMode():
         config = checkpoint.llm
@@ -163,5 +176,6 @@ def test_no_pass_waits_for_the_host(checkpoint, monkeypatch):
             run.prompt(IDS, image, (5, 6, 7), actions, constrained)
             run.verify(5, (6, 7, 8), 30, actions)
             run.resume(5, 30)
+        run.capture(IDS, image, ACTIONS, [False, True], drafts=True)
         with pytest.raises(DataDependentOutputException):
             run.read(7, True)

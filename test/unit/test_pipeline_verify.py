@@ -20,6 +20,7 @@ from trt_openvla_ros.pipeline.command import COMMANDS, run
 from trt_openvla_ros.pipeline.verify import candidates
 from trt_openvla_ros.pipeline.verify.comparison import Answer, compare
 from trt_openvla_ros.pipeline.verify.stage import judge, Settings
+from trt_openvla_ros.policy import Policy
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +124,11 @@ def test_engines_are_compared_where_they_can_be_run(
         f'vision.engine was not compared: tensorrt {way_out}',
     ]
     assert set(elsewhere['engines']) == {'torch on trtllm_checkpoint', 'onnx vision'}
+
+
+def test_weights_that_are_quantised_already_are_not_quantised_again(artifact):
+    with pytest.raises(ConfigError, match=r'in bf16 already.*leave weights empty'):
+        Policy.from_checkpoint(artifact, 'toy_arm', weights='int8')
 
 
 def test_one_candidate_at_a_time_is_in_memory(golden_dir, artifact, folder, monkeypatch):

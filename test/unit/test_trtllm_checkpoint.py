@@ -221,9 +221,9 @@ def test_modules_may_be_excluded(edited):
                 else:
                     values[name] = values[name].bfloat16()
 
-    first, second = load(edited('fp8', config, tensors)).passes.layers
-    assert type(first.weights.gate_up) is type(second.weights.qkv) is Fp8
-    assert type(second.weights.gate_up) is type(second.weights.down) is Dense
+    first, second = load(edited('fp8', config, tensors)).weights.layers
+    assert type(first.gate_up) is type(second.qkv) is Fp8
+    assert type(second.gate_up) is type(second.down) is Dense
 
 
 def test_the_larger_scale_of_keys_and_values_counts(edited):
@@ -235,7 +235,7 @@ def test_the_larger_scale_of_keys_and_values_counts(edited):
         tensors['transformer.layers.0.attention.kv_cache_rcp_scaling_factor'] = torch.tensor([0.4])
 
     engine = load(edited('fp8', tensors=change))
-    assert [layer.weights.cache_scale.item() for layer in engine.passes.layers] == [2.5, 1.5]
+    assert [layer.cache_scale.item() for layer in engine.weights.layers] == [2.5, 1.5]
 
 
 def test_embeddings_may_be_tied(edited):

@@ -75,14 +75,14 @@ def test_every_product_equals_modelopts(case):
     In FP8 one weight or input among thousands lies so near the middle of two FP8 numbers that the
     last bit of a scale decides, and moves one row or column of the outputs.
     """
-    for ours, theirs in zip(load(case).passes.layers, case.emulated.model.layers, strict=True):
+    for ours, theirs in zip(load(case).weights.layers, case.emulated.model.layers, strict=True):
         attention, mlp = theirs.self_attn, theirs.mlp
         hidden, inner = 3 * random(64, 128, seed=2), 3 * random(64, 384, seed=3)
         for linear, parts, inputs in (
-            (ours.weights.qkv, (attention.q_proj, attention.k_proj, attention.v_proj), hidden),
-            (ours.weights.out, (attention.o_proj,), hidden),
-            (ours.weights.gate_up, (mlp.gate_proj, mlp.up_proj), hidden),
-            (ours.weights.down, (mlp.down_proj,), inner),
+            (ours.qkv, (attention.q_proj, attention.k_proj, attention.v_proj), hidden),
+            (ours.out, (attention.o_proj,), hidden),
+            (ours.gate_up, (mlp.gate_proj, mlp.up_proj), hidden),
+            (ours.down, (mlp.down_proj,), inner),
         ):
             expected = torch.cat([part(inputs) for part in parts], dim=-1)
             difference = (linear(inputs) - expected).abs() / expected.abs().max()
@@ -146,7 +146,7 @@ def test_cached_decode_equals_full_recompute(case):
 def test_cache_holds_what_fp8_holds(case):
     engine = load(case)
     engine.prefill(IDS, 400 * random(16, 128, seed=3))
-    held = engine.passes.cache[:, :, :, :21]
+    held = engine.passes.llama.cache[:, :, :, :21]
     rounded = held.to(torch.float8_e4m3fn).float()
     assert torch.equal(rounded, held) == (case.format == 'fp8')
 
@@ -158,8 +158,8 @@ def test_bf16_holds_the_source_weights(tmp_path):
     assert torch.equal(engine.weights.embedding, source.model.embed_tokens.weight)
     assert torch.equal(engine.weights.head, source.lm_head.weight)
     assert torch.equal(engine.weights.norm, source.model.norm.weight)
-    for ours, theirs in zip(engine.passes.layers, source.model.layers, strict=True):
-        a, m, w = theirs.self_attn, theirs.mlp, ours.weights
+    for ours, theirs in zip(engine.weights.layers, source.model.layers, strict=True):
+        a, m, w = theirs.self_attn, theirs.mlp, ours
         qkv = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
         assert torch.equal(w.qkv.weight, qkv)
         assert torch.equal(w.out.weight, a.o_proj.weight)

@@ -13,10 +13,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 DTYPES = ('float32', 'bfloat16', 'float16')
+# Formats in which the torch engine can hold the language model's weights, by falling size.
+WEIGHTS = ('bfloat16', 'fp8', 'int8', 'int4')
 
 
 class Drafter(Protocol):
-    """The protocol of what guesses an answer, so that an engine may verify many ids at once."""
+    """The protocol of what guesses an answer, so that an engine may verify many ids at once.
+
+    A drafter that wants to know more also has `observe(chosen)`. An engine may call it after each
+    pass with a draft. It gets the ids that an unconstrained argmax chose at the place of each
+    verified id of the draft, and behind the last one.
+    """
 
     def propose(self, ids: Sequence[int]) -> Sequence[int]:
         """Give ids that may follow the answer's ids so far; none if there is no guess.
@@ -116,7 +123,8 @@ class VisionEngine(Protocol):
 class LanguageEngine(Protocol):
     """The protocol of a language engine, which continues a prompt with an image greedily.
 
-    It may have `check` and `close`, as a vision engine.
+    It may have `check` and `close`, as a vision engine, and `prepare(ids, embeddings, decoding)`,
+    which does before the first request what would delay it.
 
     Attributes:
         dtype: Precision of all that is not quantised; str() gives torch's name.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, TYPE_CHECKING
 
-from trt_openvla_ros.engines.base import computing, Engines
+from trt_openvla_ros.engines.base import computing, Engines, WEIGHTS
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -33,6 +33,7 @@ def open_engines(
     vision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    weights: str | None = None,
 ) -> Engines:
     """Load the engines of a checkpoint, after each has checked that it fits.
 
@@ -45,6 +46,8 @@ def open_engines(
             engine, and torch if not.
         device: Torch device; None or '' takes the GPU if there is one.
         dtype: Name of a torch dtype; None or '' takes the default of the device.
+        weights: One of WEIGHTS, in which the torch engine holds the language model's weights; None
+            or '' takes them as they are stored.
 
     Raises:
         ConfigError: A name is unknown, or the checkpoint does not fit an engine.
@@ -57,24 +60,38 @@ def open_engines(
         vision = language if language in VISION_ENGINES else 'tensorrt' if built else 'torch'
     if vision not in VISION_ENGINES:
         raise ConfigError(f'unknown vision_engine {vision!r}; known: {", ".join(VISION_ENGINES)}')
+    options = {}
+    if weights:
+        if language != 'torch':
+            raise ConfigError(
+                f'weights is {weights!r}, which only engine torch quantises at load, and engine '
+                f'is {language!r}; leave weights empty and set quantize.qformat in the pipeline'
+            )
+        if weights not in WEIGHTS:
+            raise ConfigError(f'unknown weights {weights!r}; known: {", ".join(WEIGHTS)}')
+        options = {'weights': weights}
     from trt_openvla_ros.engines.placement import resolve_placement
 
     with computing():
         place = resolve_placement(device, dtype)
-    targets = VISION_ENGINES[vision], LANGUAGE_ENGINES[language]
-    loaded = load_engines([(target, checkpoint) for target in targets], lengths, place)
+    parts = [
+        (VISION_ENGINES[vision], checkpoint, {}),
+        (LANGUAGE_ENGINES[language], checkpoint, options),
+    ]
+    loaded = load_engines(parts, lengths, place)
     return Engines(*loaded, language)
 
 
 def load_engines(
-    parts: Sequence[tuple[str, Checkpoint]],
+    parts: Sequence[tuple[str, Checkpoint, Mapping[str, Any]]],
     lengths: Lengths,
     place: tuple[torch.device, torch.dtype],
 ) -> list[Any]:
     """Load engines, after each has checked that it fits.
 
     Args:
-        parts: Class of each engine, as 'module:name', and the checkpoint to load it from.
+        parts: Class of each engine, as 'module:name', the checkpoint to load it from, and further
+            arguments.
         lengths: Lengths of the requests.
         place: Device and dtype.
 
@@ -83,11 +100,11 @@ def load_engines(
         EngineError: A backend cannot be used on this machine.
     """
     with computing():
-        kinds = [(_import(target), checkpoint) for target, checkpoint in parts]
-        for kind, checkpoint in kinds:
+        kinds = [(_import(target), *rest) for target, *rest in parts]
+        for kind, checkpoint, _ in kinds:
             if hasattr(kind, 'check'):
                 kind.check(checkpoint, place[0], lengths)
-        return [kind(checkpoint, *place) for kind, checkpoint in kinds]
+        return [kind(checkpoint, *place, **options) for kind, checkpoint, options in kinds]
 
 
 def _import(target: str) -> type:

@@ -1,7 +1,8 @@
 """Compare the actions and the success of a checkpoint with those of its quantised formats.
 
-For each format, the pipeline's stages save_backbone and quantize make an artifact. The torch
-engine runs its TensorRT-LLM checkpoint. Frames come from scenes that neither training, calibration
+For each format of the pipeline, its stages save_backbone and quantize make an artifact. The torch
+engine runs its TensorRT-LLM checkpoint. For each format of weights, the torch engine quantises the
+checkpoint itself while it loads it. Frames come from scenes that neither training, calibration
 nor verify uses. Scenes in closed loop are those of `evaluate`, the same for each format.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.checkpoints.trtllm import FORMAT_NAMES
-from trt_openvla_ros.engines.base import DTYPES, Engines
+from trt_openvla_ros.engines.base import DTYPES, Engines, WEIGHTS
 from trt_openvla_ros.engines.registry import open_engines
 from trt_openvla_ros.errors import ConfigError, EngineError, PolicyError
 from trt_openvla_ros.evaluation.models import shipped_model
@@ -34,6 +35,8 @@ from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS, ModelSpec
 
 _FIRST_SEED = 4_000_000
+# Before the name of a format that the torch engine quantises to.
+_WEIGHTS = 'weights: '
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,19 @@ def awq_block_size(checkpoint: Checkpoint) -> int:
 class Subject:
     """A checkpoint or an artifact that the torch engine runs."""
 
-    def __init__(self, name: str, path: Path, dtype: str, args: argparse.Namespace) -> None:
-        """Read the specification; dtype is the precision of the weights that are not quantised."""
-        self._name, self._device, self._dtype = name, args.device, dtype
+    def __init__(
+        self, name: str, path: Path, dtype: str, args: argparse.Namespace, weights: str = ''
+    ) -> None:
+        """Read the specification.
+
+        Args:
+            name: Name of the subject, for the output.
+            path: Directory of the checkpoint or artifact.
+            dtype: Precision of the weights that are not quantised.
+            args: Arguments of the command.
+            weights: Format in which the engine holds the layers' weights; '' means as stored.
+        """
+        self._name, self._device, self._dtype, self._weights = name, args.device, dtype, weights
         self._spec = ModelSpec.read(
             Checkpoint.open(path), args.unnorm_key, max_new_tokens=args.max_new_tokens
         )
@@ -92,7 +105,13 @@ class Subject:
 
     def _engines(self) -> Engines:
         spec = self._spec
-        return open_engines(spec.checkpoint, spec.lengths, device=self._device, dtype=self._dtype)
+        return open_engines(
+            spec.checkpoint,
+            spec.lengths,
+            device=self._device,
+            dtype=self._dtype,
+            weights=self._weights,
+        )
 
 
 def agreement(wanted: Sequence[Answer], found: Sequence[Answer]) -> dict[str, Any]:
@@ -124,7 +143,7 @@ def measure(
 def line(name: str, measured: dict[str, Any]) -> str:
     """Write a result as a line of text."""
     text = (
-        f'{name:10}same action in {measured["same_action"]:6.1%} of {measured["frames"]} frames, '
+        f'{name:14}same action in {measured["same_action"]:6.1%} of {measured["frames"]} frames, '
         f'same bin in {measured["same_bin"]:6.1%}, logits off by {measured["logits_error"]:.2g}'
     )
     if 'success' in measured:
@@ -161,17 +180,21 @@ def compare_formats(args: argparse.Namespace) -> None:
         'formats': {},
     }
     if asked:
-        print(f'original  success {result["original"]["success"]["rate"]:.1%} of {len(asked)}')
+        print(f'original      success {result["original"]["success"]["rate"]:.1%} of {len(asked)}')
     with tempfile.TemporaryDirectory() as directory:
         artifact = Path(directory) / 'artifact'
-        for name in args.formats:
+        for name in (*args.formats, *(f'{_WEIGHTS}{weights}' for weights in args.weights)):
             try:
-                quantise(checkpoint, name, artifact, args)
-                subject = Subject(name, artifact, args.dtype, args)
+                if name.startswith(_WEIGHTS):
+                    weights = name.removeprefix(_WEIGHTS)
+                    subject = Subject(name, checkpoint.path, args.dtype, args, weights)
+                else:
+                    quantise(checkpoint, name, artifact, args)
+                    subject = Subject(name, artifact, args.dtype, args)
                 measured = measure(subject, frames, asked, original)
             except (ConfigError, EngineError) as error:
                 result['formats'][name] = {'not_possible': str(error)}
-                print(f'{name:10}{error}')
+                print(f'{name:14}{error}')
                 continue
             result['formats'][name] = measured
             print(line(name, measured), flush=True)
@@ -184,7 +207,14 @@ def main() -> None:
     """Run the comparison; exit with 1 and a message if the checkpoint cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--checkpoint', help='the default is tiny_openvla')
-    parser.add_argument('--formats', nargs='+', default=FORMAT_NAMES, choices=FORMAT_NAMES)
+    parser.add_argument('--formats', nargs='*', default=FORMAT_NAMES, choices=FORMAT_NAMES)
+    parser.add_argument(
+        '--weights',
+        nargs='*',
+        default=WEIGHTS[1:],
+        choices=WEIGHTS,
+        help='formats that the torch engine quantises to while it loads',
+    )
     parser.add_argument('--frames', type=int, default=64, help='number of frames to compare on')
     parser.add_argument(
         '--scenes', type=int, default=0, help='number of simulated scenes to act in'

@@ -7,11 +7,11 @@ import logging
 
 from trt_openvla_ros.checkpoints.artifact import Manifest
 from trt_openvla_ros.checkpoints.foreign import find_directory
-from trt_openvla_ros.engines.base import DTYPES
+from trt_openvla_ros.engines.base import DTYPES, WEIGHTS
 from trt_openvla_ros.errors import ArtifactError, ConfigError
 from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.prompt import PROMPT_STYLES
-from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS
+from trt_openvla_ros.policy.spec import DRAFT_TOKENS, MAX_NEW_TOKENS
 from trt_openvla_ros.safety.gate import MAX_FORCED_TOKENS
 from trt_openvla_ros.settings import setting
 
@@ -44,6 +44,12 @@ class ModelSettings:
     dtype: str = setting(
         '', 'Precision; if empty, bfloat16 on a GPU and float32 on the CPU.', choices=('', *DTYPES)
     )
+    weights: str = setting(
+        '',
+        "Format of the language model's weights, which the torch engine quantises while it loads "
+        'them; if empty, as they are stored.',
+        choices=('', *WEIGHTS),
+    )
     prompt_style: str = setting(
         '',
         'Style of the prompt; if empty, the checkpoint decides.',
@@ -51,6 +57,20 @@ class ModelSettings:
     )
     max_new_tokens: int = setting(
         MAX_NEW_TOKENS, 'Most tokens of an answer with reasoning.', low=1, high=8192
+    )
+    draft_tokens: int = setting(
+        DRAFT_TOKENS,
+        'Most tokens of the previous answer that one pass of the torch engine tries for the next; '
+        '0 for none.',
+        low=0,
+        high=63,
+    )
+    keep_reasoning: int = setting(
+        0,
+        'Steps for which a reasoning model keeps what it wrote before MOVE REASONING, instead of '
+        'writing it anew; changes what it does.',
+        low=0,
+        high=100,
     )
     constrain: bool = setting(
         True, 'Restrict tokens to the action range once the action has begun.'
@@ -121,4 +141,7 @@ def open_policy(settings: ModelSettings) -> Policy:
         constrain=settings.constrain,
         max_forced_tokens=settings.max_forced_tokens,
         vision_engine=settings.vision_engine or None,
+        weights=settings.weights or None,
+        draft_tokens=settings.draft_tokens,
+        keep_reasoning=settings.keep_reasoning,
     )

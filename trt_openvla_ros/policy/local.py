@@ -13,10 +13,16 @@ from trt_openvla_ros.contracts import Prediction, PreparedImage, Timings, Transc
 from trt_openvla_ros.engines.base import computing, Engines
 from trt_openvla_ros.engines.memory import free_memory
 from trt_openvla_ros.engines.registry import open_engines
-from trt_openvla_ros.errors import EngineError
+from trt_openvla_ros.errors import ConfigError, EngineError
 from trt_openvla_ros.policy.images import refuse_unused
+from trt_openvla_ros.policy.memory import Memory
 from trt_openvla_ros.policy.reasoning import parse_fields, split_answer
-from trt_openvla_ros.policy.spec import MAX_NEW_TOKENS, ModelSpec, SHORT_INSTRUCTION
+from trt_openvla_ros.policy.spec import (
+    DRAFT_TOKENS,
+    MAX_NEW_TOKENS,
+    ModelSpec,
+    SHORT_INSTRUCTION,
+)
 from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
 
 
@@ -41,6 +47,8 @@ class Policy:
         """
         self.spec = spec
         self.engines: Engines | None = engines
+        tokenizer = spec.prompter.tokenizer
+        self._memory = Memory(tokenizer, spec.draft_tokens, spec.keep_reasoning)
         try:
             self.description = spec.describe(engines)
             self._self_test()
@@ -62,6 +70,9 @@ class Policy:
         constrain: bool = True,
         max_forced_tokens: int = MAX_FORCED_TOKENS,
         vision_engine: str | None = None,
+        weights: str | None = None,
+        draft_tokens: int = DRAFT_TOKENS,
+        keep_reasoning: int = 0,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face format, or an artifact of the pipeline.
 
@@ -82,11 +93,22 @@ class Policy:
             vision_engine: Backend of the vision encoder: 'torch' or 'tensorrt'. None takes
                 tensorrt for engine tensorrt_llm with an artifact that has a vision engine, else
                 torch.
+            weights: Format in which the torch engine holds the language model's weights:
+                'bfloat16', 'fp8', 'int8' or 'int4'; None takes them as they are stored.
+            draft_tokens: Most tokens of the previous answer that one pass tries for the next; 0
+                for none. Other engines than torch try none.
+            keep_reasoning: Steps for which a reasoning model keeps what it wrote before MOVE
+                REASONING, instead of writing it anew.
 
         Raises:
             ConfigError: The checkpoint or an argument cannot be used.
             EngineError: The backend cannot be used, or it fails the self-test.
         """
+        if keep_reasoning and engine != 'torch':
+            raise ConfigError(
+                f'keep_reasoning is {keep_reasoning}, which needs longer prompts than engine '
+                f'{engine!r} is built for; set keep_reasoning to 0, or engine to torch'
+            )
         checkpoint = Checkpoint.open(path)
         spec = ModelSpec.read(
             checkpoint,
@@ -95,8 +117,12 @@ class Policy:
             max_new_tokens=max_new_tokens,
             constrain=constrain,
             max_forced_tokens=max_forced_tokens,
+            draft_tokens=draft_tokens,
+            keep_reasoning=keep_reasoning,
         )
-        engines = open_engines(checkpoint, spec.lengths, engine, vision_engine, device, dtype)
+        engines = open_engines(
+            checkpoint, spec.lengths, engine, vision_engine, device, dtype, weights
+        )
         return cls(spec, engines)
 
     def check(
@@ -140,15 +166,17 @@ class Policy:
         start = time.perf_counter()
         unnorm_key, statistics = self.description.find(unnorm_key)
         prompt, ids = spec.prompter(instruction, verbatim)
+        kept = self._memory.begin((prompt, unnorm_key))
         prepared = image if isinstance(image, PreparedImage) else self.prepare(image)
         preprocessed = time.perf_counter()
         with computing():
             embeddings = engines.vision.encode(prepared.views)
-            decoding = spec.decoding(statistics, on_reasoning)
-            generation = engines.language.generate(ids, embeddings, decoding)
+            decoding = spec.decoding(statistics, on_reasoning, self._memory.drafter, kept)
+            generation = engines.language.generate([*ids, *kept], embeddings, decoding)
+        answer = [*kept, *generation.ids]
         tokenizer = spec.prompter.tokenizer
         reasoning, action_ids = split_answer(
-            generation.ids,
+            answer,
             tokenizer.eos_id,
             statistics.action_dim,
             tokenizer.decode,
@@ -159,13 +187,14 @@ class Policy:
             actions=statistics.unnormalise(normalised)[None],
             normalised_actions=normalised[None],
             action_ids=action_ids,
-            generated_ids=np.asarray(generation.ids, np.int64),
+            generated_ids=np.asarray(answer, np.int64),
             reasoning=reasoning,
             prompt=prompt,
             unnorm_key=unnorm_key,
             reasoning_fields=parse_fields(reasoning),
             out_of_range=generation.out_of_range,
-            transcript=self._transcribe(ids, generation.ids),
+            passes=generation.passes,
+            transcript=self._transcribe(ids, answer),
             timings=Timings(
                 preprocess=preprocessed - start,
                 vision=engines.vision.encode_time,
@@ -174,7 +203,9 @@ class Policy:
                 total=time.perf_counter() - start,
             ),
         )
-        return admit(prediction, self.description, spec.max_forced_tokens)
+        admit(prediction, self.description, spec.max_forced_tokens)
+        self._memory.end(answer)
+        return prediction
 
     def _transcribe(self, prompt: list[int], answer: list[int]) -> Transcript:
         tokenizer = self.spec.prompter.tokenizer
@@ -187,7 +218,10 @@ class Policy:
         return Transcript(np.asarray(ids, np.int64), text)
 
     def _self_test(self) -> None:
-        """Refuse a policy that does not see; wrong library versions once gave it no image."""
+        """Refuse a policy that does not see, and let the engine prepare for requests.
+
+        Wrong versions of libraries once gave the model no image.
+        """
         vision, language = self.engines.vision, self.engines.language
         _, ids = self.spec.prompter(SHORT_INSTRUCTION)
         height, width = 48, 64
@@ -211,3 +245,8 @@ class Policy:
             raise EngineError('self-test: two different images have the same image embeddings')
         if np.array_equal(*logits):
             raise EngineError('self-test: two different images lead to the same logits')
+        if hasattr(language, 'prepare'):
+            statistics = self.description.find(None)[1]
+            decoding = self.spec.decoding(statistics, drafter=self._memory.drafter)
+            with computing():
+                language.prepare(ids, embeddings[0], decoding)

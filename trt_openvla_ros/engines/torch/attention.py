@@ -8,7 +8,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from trt_openvla_ros.engines.torch.kernels import operators
 from trt_openvla_ros.engines.torch.linears import through_e4m3
+
+# From more tokens on, arithmetic is the limit and not the cache, and torch's operators do it well.
+MAX_KERNEL_TOKENS = 64
 
 
 def attend(
@@ -24,6 +28,9 @@ def attend(
 ) -> torch.Tensor:
     """Cache the keys and values of some tokens, and attend to all up to each of them.
 
+    On a GPU a kernel does it for up to MAX_KERNEL_TOKENS tokens. It reads the filled part of the
+    cache, and nothing waits for the position to come from there.
+
     Args:
         qkv: [T, (H + 2 K) E] queries, keys and values of the tokens.
         rotation: [2, at least C, E] cosines and sines of the positions.
@@ -32,11 +39,16 @@ def attend(
         position: [1] int64 position of the first token, on the device.
         num_heads: H.
         window: Positions of the cache that are read, from the first on; None reads all.
+            The kernel needs no window.
         cache_scale: [1] float32 scale of an FP8 cache; None if there is none.
 
     Returns:
         [T, H E] outputs of the heads.
     """
+    if len(qkv) <= MAX_KERNEL_TOKENS and operators.usable(qkv):
+        return operators.attend(
+            qkv.contiguous(), rotation, keys, values, position, num_heads, cache_scale
+        )
     kv_heads, length, width = keys.shape
     positions = position + torch.arange(len(qkv), device=qkv.device)
     parts = qkv.view(len(qkv), -1, width).transpose(0, 1)

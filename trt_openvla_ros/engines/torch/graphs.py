@@ -14,38 +14,55 @@ import torch
 _WARM_UP = 2
 
 
-def captured(run: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def captured(
+    run: Callable[[], None], device: torch.device, pool: Any = None
+) -> Callable[[], None]:
     """Turn work into one launch.
 
     Args:
         run: Function that reads and writes tensors which stay where they are. It does not wait
             for the device, and its shapes do not depend on data.
         device: Device of the tensors. On a CPU there is nothing to capture.
+        pool: What `shared_memory` gave, for graphs that never run at the same time; None for
+            memory of this graph alone.
 
     Returns:
         Function that does the same work. On CUDA it replays a graph.
     """
     if device.type != 'cuda':
         return run
-    here = torch.cuda.current_stream(device)
-    aside = torch.cuda.Stream(device)
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UP):
+    with torch.cuda.device(device):
+        aside = _capturing(device)
+        here = torch.cuda.current_stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP):
+                run()
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, say of a second policy, may use the GPU meanwhile.
+        with torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'):
             run()
-    here.wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool(device)):
-        run()
-    return graph.replay
+
+    def replay() -> None:
+        with torch.cuda.device(device):  # whose current stream gets the graph
+            graph.replay()
+
+    return replay
+
+
+def shared_memory(device: torch.device) -> Any:
+    """Give memory for the intermediate results of several graphs; None on a CPU.
+
+    It must not serve again once all its graphs are gone.
+    """
+    return torch.cuda.graph_pool_handle() if device.type == 'cuda' else None
 
 
 @cache
-def _pool(device: torch.device) -> Any:
-    # Graphs never run at the same time, and leave nothing behind but what is in the buffers of
-    # their owners. So all of a device share the memory of their intermediate results.
-    with torch.cuda.device(device):
-        return torch.cuda.graph_pool_handle()
+def _capturing(device: torch.device) -> torch.cuda.Stream:
+    # One for all captures, because libraries keep memory for each stream that they see.
+    return torch.cuda.Stream(device)
 
 
 class Marks:

@@ -19,11 +19,15 @@ from trt_openvla_ros.engines.torch.graphs import Marks
 from trt_openvla_ros.engines.torch.llama_weights import LlamaWeights, read_hugging_face
 from trt_openvla_ros.engines.torch.passes import MOST_ROWS, Passes
 from trt_openvla_ros.engines.torch.trtllm_weights import read_trtllm
-from trt_openvla_ros.errors import InputError, OutputError
+from trt_openvla_ros.errors import ConfigError, InputError, OutputError
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
     from trt_openvla_ros.checkpoints.released import Checkpoint
+
+# Tokens by which instructions may be longer than the one that memory is reserved for; a longer one
+# makes the cache grow when it comes.
+_SPARE = 128
 
 
 class TorchLanguage:
@@ -37,7 +41,11 @@ class TorchLanguage:
     """
 
     def __init__(
-        self, source: Checkpoint | TrtllmCheckpoint, device: torch.device, dtype: torch.dtype
+        self,
+        source: Checkpoint | TrtllmCheckpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        weights: str = '',
     ) -> None:
         """Load the language model.
 
@@ -46,16 +54,28 @@ class TorchLanguage:
                 TensorRT-LLM checkpoint, that is read.
             device: Device that computes.
             dtype: Precision of all that is not quantised, and of the states between layers.
+            weights: One of WEIGHTS, in which the layers' weights are held; '' takes them as they
+                are stored.
 
         Raises:
-            ConfigError: Weights are missing or of another shape than config.json says.
+            ConfigError: Weights are missing or of another shape than config.json says, are
+                quantised already, or the device cannot compute with this format.
         """
         if not isinstance(source, TrtllmCheckpoint):
             quantised = source.artifact.trtllm_checkpoint if source.artifact else None
             if quantised:
                 source = TrtllmCheckpoint.open(quantised, expected=source.llm)
-        read = read_trtllm if isinstance(source, TrtllmCheckpoint) else read_hugging_face
-        self._assemble(source.llm, read(source, device, dtype), device, dtype)
+        if not isinstance(source, TrtllmCheckpoint):
+            read = read_hugging_face(source, device, dtype, weights)
+        elif not weights:
+            read = read_trtllm(source, device, dtype)
+        else:
+            raise ConfigError(
+                f'weights is {weights!r}, but the artifact has a language model in '
+                f'{source.format} already ({source.path}); leave weights empty, or load the '
+                'original checkpoint'
+            )
+        self._assemble(source.llm, read, device, dtype)
 
     @classmethod
     def from_weights(
@@ -104,6 +124,22 @@ class TorchLanguage:
             decode_time=decode,
             passes=answer.passes,
         )
+
+    def prepare(self, ids: Sequence[int], embeddings: torch.Tensor, decoding: Decoding) -> None:
+        """Make room for such requests, and capture their passes on CUDA; this takes seconds there.
+
+        Args:
+            ids: Token ids of a short prompt; longer ones are prepared for, too.
+            embeddings: [N, D] image embeddings.
+            decoding: Rules of the answers.
+        """
+        longest = min(len(ids) + len(embeddings) + _SPARE, self.config.max_positions)
+        limit = min(decoding.max_new_tokens, self.config.max_positions - longest + 1)
+        self.passes.reserve(longest + limit)
+        bound = decoding.actions is not None and decoding.constrain
+        kinds = [bound] if decoding.action_first or not bound else [False, True]
+        drafts = decoding.drafter is not None
+        self.passes.capture(ids, embeddings, decoding.actions, kinds, drafts)
 
     def first_logits(self, ids: Sequence[int], embeddings: torch.Tensor) -> np.ndarray:
         """Give the [V] float32 logits of the first generated token."""
@@ -215,6 +251,8 @@ class _Answer:
     def _take_rows(self) -> None:
         """Take the draft's ids as far as they are what would have been chosen, and one more."""
         rows = self._run.read_rows(1 + len(self._draft))
+        if hasattr(self._decoding.drafter, 'observe'):
+            self._decoding.drafter.observe([int(free) for _, _, free, _ in rows])
         for row, drafted in zip(rows, [*self._draft, None], strict=True):
             bound, bound_best, free, free_best = row
             constrained = self.progress.constrained

@@ -5,67 +5,23 @@ They compute the same as TensorRT-LLM's layers from the same tensors
 CPU holds the quantised values in float32 and multiplies those, which is exact but for the order of
 the sum. GPUs that have FP8 products run them on the hardware.
 
-What stands around a product in a Llama belongs to its call, because one kernel can do it all: the
-norm before, the gate or the sum with the residual stream after.
-
 M: rows of the input, I: its width, O: width of the output, G: inputs that share one scale.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from trt_openvla_ros.engines.torch.kernels import operators
+from trt_openvla_ros.engines.torch.product import fused_product, Linear, Norm
+
 # Largest finite float8_e4m3fn.
 E4M3_MAX = 448.0
-# cuBLASLt needs FP8 matrices whose widths are multiples of this, and a GPU from Ada on.
-_FP8_ALIGNMENT, _FP8_CAPABILITY = 16, (8, 9)
-
-
-class Norm(NamedTuple):
-    """A root-mean-square norm: [I] weight in the engine's dtype, and what is added to the mean."""
-
-    weight: torch.Tensor
-    eps: float
-
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Normalise [M, I]: in float32, rounded once."""
-        return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
-
-
-class Linear(ABC):
-    """A product with a weight [O, I]; this class has what is the same for every weight."""
-
-    def __call__(
-        self,
-        hidden: torch.Tensor,
-        norm: Norm | None = None,
-        residual: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Map [M, I] to [M, O].
-
-        Args:
-            hidden: [M, I] input in the engine's dtype.
-            norm: Norm of the input; None for no norm.
-            residual: [M, O] states that are added to the product; None for no sum.
-
-        Returns:
-            [M, O] in the dtype of the input. The product is rounded before the sum.
-        """
-        product = self._product(hidden if norm is None else norm(hidden))
-        return product if residual is None else residual + product
-
-    def gated(self, hidden: torch.Tensor, norm: Norm | None = None) -> torch.Tensor:
-        """Map [M, I] to [M, O / 2]: SiLU of the first half of the outputs, times the second."""
-        gate, up = self(hidden, norm).chunk(2, dim=-1)
-        return F.silu(gate).mul_(up)
-
-    @abstractmethod
-    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map [M, I] to [M, O], without what stands around it."""
+# The first GPUs with FP8: Ada.
+FP8_CAPABILITY = (8, 9)
+# cuBLASLt needs FP8 matrices whose widths are multiples of this.
+_FP8_ALIGNMENT = 16
 
 
 class Dense(Linear):
@@ -82,6 +38,17 @@ class Dense(Linear):
 
     def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.linear(hidden if self.smoothing is None else hidden * self.smoothing, self.weight)
+
+    def joined(self, other: Linear, dtype: torch.dtype) -> Linear:
+        """Join with a product of the same input: one matrix if neither has factors."""
+        if type(other) is Dense and self.smoothing is None and other.smoothing is None:
+            return Dense(torch.cat([self.weight, other.weight]))
+        return super().joined(other, dtype)
+
+    def _fused(
+        self, hidden: torch.Tensor, norm: Norm | None, residual: torch.Tensor | None, gated: bool
+    ) -> torch.Tensor:
+        return fused_product(hidden, self.weight, norm, residual, gated, smoothing=self.smoothing)
 
 
 class Fp8(Linear):
@@ -123,6 +90,33 @@ class Fp8(Linear):
         # Products of two E4M3 values have 8 significant bits: exact in float32.
         return (F.linear(values.float(), self._weight.float()) * self._alpha).to(hidden.dtype)
 
+    def joined(self, other: Linear, dtype: torch.dtype) -> Linear:
+        """Join with a product of the same input: one matrix if all scales are equal."""
+        if type(other) is not Fp8 or not all(
+            torch.equal(getattr(self, name), getattr(other, name))
+            for name in ('weight_scale', 'input_scale')
+        ):
+            return super().joined(other, dtype)
+        # Concatenate bytes, because some releases of torch cannot concatenate float8.
+        both = torch.cat([part.stored.view(torch.uint8) for part in (self, other)])
+        weight = both.view(torch.float8_e4m3fn)
+        return Fp8(weight, self.weight_scale, self.input_scale, dtype)
+
+    def _fused(
+        self, hidden: torch.Tensor, norm: Norm | None, residual: torch.Tensor | None, gated: bool
+    ) -> torch.Tensor | None:
+        if capability(hidden) < FP8_CAPABILITY:
+            return None
+        return fused_product(
+            hidden,
+            self.stored,
+            norm,
+            residual,
+            gated,
+            scale=self._alpha,
+            inverse=self._inverse,
+        )
+
 
 class Int8(Linear):
     """Product of INT8 inputs (one scale) and weights (one scale per output): SmoothQuant."""
@@ -149,18 +143,24 @@ class Int8(Linear):
     def _product(self, hidden: torch.Tensor) -> torch.Tensor:
         values = (hidden * self.smoothing).float() * self._inverse
         values = values.round_().clamp_(-128, 127)
+        if operators.usable(hidden):
+            # Up to 128 they are exact in every dtype.
+            return operators.rows(values.to(hidden.dtype), self._weight, self._alpha)
         return (F.linear(values, self._weight.float()) * self._alpha).to(hidden.dtype)
 
-
-class SideBySide(Linear):
-    """Two products with the same input, whose outputs are joined."""
-
-    def __init__(self, first: Linear, second: Linear) -> None:
-        """Hold both."""
-        self.parts = first, second
-
-    def _product(self, hidden: torch.Tensor) -> torch.Tensor:
-        return torch.cat([part(hidden) for part in self.parts], dim=-1)
+    def _fused(
+        self, hidden: torch.Tensor, norm: Norm | None, residual: torch.Tensor | None, gated: bool
+    ) -> torch.Tensor:
+        return fused_product(
+            hidden,
+            self._weight,
+            norm,
+            residual,
+            gated,
+            scale=self._alpha,
+            smoothing=self.smoothing,
+            inverse=self._inverse,
+        )
 
 
 def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -174,11 +174,14 @@ def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -
     Returns:
         [O, I] weight.
     """
-    # The shift to the left gives the low half its sign; the shift to the right keeps the sign.
-    low, high = (packed << 4) >> 4, packed >> 4
-    values = torch.stack([low, high], dim=1).flatten(0, 1)
-    grouped = values.unflatten(1, (scale.shape[1], -1)).to(dtype)
+    grouped = int4_integers(packed).unflatten(1, (scale.shape[1], -1)).to(dtype)
     return (grouped * scale.to(dtype)[..., None]).flatten(1)
+
+
+def int4_integers(packed: torch.Tensor) -> torch.Tensor:
+    """Take the [O, I] int8 integers, -8 to 7, out of [O / 2, I] packed ones of unpack_int4."""
+    # The shift to the left gives the low half its sign; the shift to the right keeps the sign.
+    return torch.stack([(packed << 4) >> 4, packed >> 4], dim=1).flatten(0, 1)
 
 
 def to_e4m3(values: torch.Tensor, inverse_scale: torch.Tensor) -> torch.Tensor:
@@ -193,31 +196,22 @@ def through_e4m3(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return (to_e4m3(values, scale.reciprocal()).float() * scale).to(values.dtype)
 
 
-def stack(first: Linear, second: Linear, dtype: torch.dtype) -> Linear:
-    """Join two products into one matrix if their tensors allow it, else side by side."""
-    kinds = {type(first), type(second)}
-    if kinds == {Dense} and first.smoothing is None and second.smoothing is None:
-        return Dense(torch.cat([first.weight, second.weight]))
-    if kinds == {Fp8} and all(
-        torch.equal(getattr(first, name), getattr(second, name))
-        for name in ('weight_scale', 'input_scale')
-    ):
-        # Concatenate bytes, because some releases of torch cannot concatenate float8.
-        both = torch.cat([part.stored.view(torch.uint8) for part in (first, second)])
-        weight = both.view(torch.float8_e4m3fn)
-        return Fp8(weight, first.weight_scale, first.input_scale, dtype)
-    return SideBySide(first, second)
-
-
 def _held(weight: torch.Tensor) -> torch.Tensor:
     # On a GPU, widening the weight at every token costs almost nothing. On a CPU it would take
     # longer than the product.
     return weight.float() if weight.device.type == 'cpu' else weight
 
 
+def capability(tensor: torch.Tensor) -> tuple[int, int]:
+    """Give the compute capability of the GPU that holds a tensor."""
+    if not torch.cuda.is_available():
+        return FP8_CAPABILITY  # tensors without data, on which programs are only tried
+    return torch.cuda.get_device_capability(tensor.device)
+
+
 def _has_fp8(weight: torch.Tensor) -> bool:
     return (
         weight.device.type == 'cuda'
-        and torch.cuda.get_device_capability(weight.device) >= _FP8_CAPABILITY
+        and capability(weight) >= FP8_CAPABILITY
         and all(width % _FP8_ALIGNMENT == 0 for width in weight.shape)
     )

@@ -1,7 +1,7 @@
-"""The layers of a Llama, for one sequence, with a static key-value cache.
+"""A Llama for one sequence, with a static key-value cache.
 
-L: tokens of a prompt, T: tokens of a step, C: length of the cache, K: key-value heads, E: width of
-a head, D: width.
+L: positions of a prompt, N: image embeddings, R: rows that are wanted, T: tokens of a step,
+C: length of the cache, K: key-value heads, E: width of a head, D: width.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from trt_openvla_ros.engines.torch.attention import attend, attention, rotate
 from trt_openvla_ros.engines.torch.linears import Norm, through_e4m3
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
-    from trt_openvla_ros.engines.torch.llama_weights import LayerWeights
+    from trt_openvla_ros.engines.torch.llama_weights import LayerWeights, LlamaWeights
+
+# The cache grows by this many positions. A step on a CPU reads a multiple of it, because an
+# operator is prepared anew for each new shape.
+_BLOCK = 256
 
 
 class DecoderLayer:
@@ -99,7 +104,85 @@ class DecoderLayer:
         return w.down(w.gate_up.gated(hidden, self._mlp_norm), residual=hidden)
 
 
-def rotary_table(
+class Llama:
+    """The decoder layers between embedding and head, and their cache.
+
+    Attributes:
+        config: Shape of the model.
+        weights: Weights of the model.
+        norm: Norm between the last layer and the head.
+        layers: The layers.
+        cache: [layers, 2, K, C, E] keys and values.
+    """
+
+    def __init__(
+        self, config: LlamaConfig, weights: LlamaWeights, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Hold the weights; the cache is empty until `reserve`."""
+        self.config, self.weights = config, weights
+        self.norm = Norm(weights.norm, config.rms_norm_eps)
+        self.layers = [DecoderLayer(config, layer) for layer in weights.layers]
+        self._rotation = torch.zeros(2, 0, config.head_dim, dtype=dtype, device=device)
+        shape = config.num_layers, 2, config.num_kv_heads, 0, config.head_dim
+        self.cache = torch.zeros(shape, dtype=dtype, device=device)
+
+    def reserve(self, positions: int) -> bool:
+        """Make room for a sequence, and tell whether the cache moved; what is cached stays."""
+        old, stored = self.cache, self.cache.shape[3]
+        length = round_up(positions, _BLOCK)
+        if length <= stored:
+            return False
+        self._rotation = _rotary_table(self.config, length, old.device, old.dtype)
+        self.cache = old.new_zeros(*old.shape[:3], length, old.shape[4])
+        self.cache[:, :, :, :stored] = old
+        for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
+            layer.keys, layer.values = keys, values
+        return True
+
+    def window(self, positions: int) -> int:
+        """Give the positions of the cache that hold so many, a number of few different values."""
+        return min(round_up(positions, _BLOCK), self.cache.shape[3])
+
+    def prompt(
+        self, text: torch.Tensor, image: torch.Tensor, rows: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Run a prompt.
+
+        Args:
+            text: [L - N] int64 token ids, <s> first.
+            image: [N, D] image embeddings, placed behind <s>.
+            rows: [R] int64 positions that are wanted; None for all.
+
+        Returns:
+            [R or L, D] final hidden states, which the head's norm has not seen yet.
+        """
+        words = F.embedding(text, self.weights.embedding)
+        hidden = torch.cat([words[:1], image, words[1:]])
+        for layer in self.layers[:-1]:
+            hidden = layer.prompt(hidden, self._rotation, None)
+        # Only these rows of the last layer are read, which costs less.
+        return self.layers[-1].prompt(hidden, self._rotation, rows)
+
+    def step(
+        self, tokens: torch.Tensor, position: torch.Tensor, window: int | None
+    ) -> torch.Tensor:
+        """Run the tokens behind the cached ones; the arguments are those of `DecoderLayer.step`.
+
+        Returns:
+            [T, D] final hidden states, which the head's norm has not seen yet.
+        """
+        hidden = F.embedding(tokens, self.weights.embedding)
+        for layer in self.layers:
+            hidden = layer.step(hidden, self._rotation, position, window)
+        return hidden
+
+
+def round_up(number: int, step: int) -> int:
+    """Give the next multiple of `step`."""
+    return -(-number // step) * step
+
+
+def _rotary_table(
     config: LlamaConfig, positions: int, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
     """Compute the [2, positions, E] cosines and sines of the first positions."""

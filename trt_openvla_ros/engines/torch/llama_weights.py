@@ -22,6 +22,7 @@ from trt_openvla_ros.checkpoints.llama import (
     PREFIX,
 )
 from trt_openvla_ros.engines.torch.linears import Dense, Linear
+from trt_openvla_ros.engines.torch.weight_only import FORMATS, quantise
 from trt_openvla_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,15 +64,19 @@ class LlamaWeights:
 class Tensors:
     """Tensors by name; one that is missing, has another form or is never taken is an error."""
 
-    def __init__(self, pairs: Iterable[tuple[str, torch.Tensor]], source: str) -> None:
-        """Hold all tensors.
+    def __init__(
+        self, pairs: Iterable[tuple[str, torch.Tensor]], source: str, device: torch.device
+    ) -> None:
+        """Hold all tensors where they are.
 
         Args:
-            pairs: Names and tensors.
+            pairs: Names and tensors, best those that a mapped file backs.
             source: Text before names in messages, e.g. 'language_model.', or a file and ': '.
+            device: Device that a tensor is moved to when it is taken, so that a device never
+                holds tensors that are still to be quantised.
         """
         self._tensors = dict(pairs)
-        self._source = source
+        self._source, self._device = source, device
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is such a tensor, not yet taken."""
@@ -92,7 +97,7 @@ class Tensors:
             raise ConfigError(
                 f'{self._source}{name} is {tensor.dtype}; config.json means {wanted}'
             )
-        return tensor
+        return tensor.to(self._device)
 
     def drop(self, *names: str) -> None:
         """Drop those of these tensors that exist; nobody needs them."""
@@ -114,52 +119,62 @@ class Tensors:
 
 @torch.inference_mode()
 def read_hugging_face(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, weights: str = ''
 ) -> LlamaWeights:
     """Read the language model of a checkpoint.
 
+    Args:
+        checkpoint: The checkpoint.
+        device: Device for the weights.
+        dtype: Precision of all that is not quantised.
+        weights: One of WEIGHTS, in which the layers' weights are held; '' means dtype.
+
     Raises:
-        ConfigError: Weights are missing or of another shape than config.json says.
+        ConfigError: Weights are missing or of another shape than config.json says, or the device
+            cannot compute with this format.
     """
     c = checkpoint.llm
-    tensors = Tensors(
-        (
-            (name, tensor.to(device, dtype))
-            for name, tensor in checkpoint.tensors(PREFIX)
-            if not is_buffer(name)
-        ),
-        PREFIX,
-    )
+    stored = (pair for pair in checkpoint.tensors(PREFIX) if not is_buffer(pair[0]))
+    tensors = Tensors(stored, PREFIX, device)
     shapes = layer_rows(c)
 
-    def take(at: str, *keys: str) -> torch.Tensor:
+    def take(name: str, *shape: int) -> torch.Tensor:
+        return tensors.take(name, *shape).to(dtype)
+
+    def norm(at: str, key: str) -> torch.Tensor:
+        return take(f'{at}{LAYER[key].hugging_face[0]}.weight', *shapes[key][0])
+
+    def linear(at: str, *keys: str) -> Linear:
         """Take the weights of these keys of LAYER, and join their rows."""
         parts = [
-            tensors.take(f'{at}{name}.weight', *shape)
+            take(f'{at}{name}.weight', *shape)
             for key in keys
             for name, shape in zip(LAYER[key].hugging_face, shapes[key], strict=True)
         ]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if weights == 'bfloat16':
+            joined = joined.bfloat16().to(dtype)
+        return quantise(joined, weights) if weights in FORMATS else Dense(joined)
 
-    embedding = tensors.take(EMBEDDING_WEIGHT, c.vocab_size, c.hidden_size)
+    embedding = take(EMBEDDING_WEIGHT, c.vocab_size, c.hidden_size)
     layers = []
     for index in range(c.num_layers):
         at = layer_prefix(index).hugging_face[0]
         layers.append(
             LayerWeights(
-                qkv=Dense(take(at, 'qkv')),
-                input_norm=take(at, 'input_norm'),
-                out=Dense(take(at, 'out')),
-                mlp_norm=take(at, 'mlp_norm'),
-                gate_up=Dense(take(at, 'gate', 'up')),
-                down=Dense(take(at, 'down')),
+                qkv=linear(at, 'qkv'),
+                input_norm=norm(at, 'input_norm'),
+                out=linear(at, 'out'),
+                mlp_norm=norm(at, 'mlp_norm'),
+                gate_up=linear(at, 'gate', 'up'),
+                down=linear(at, 'down'),
             )
         )
-    norm = tensors.take(NORM_WEIGHT, c.hidden_size)
+    final = take(NORM_WEIGHT, c.hidden_size)
     if c.tie_word_embeddings:
         tensors.drop(HEAD_WEIGHT)  # the embedding again
         head = embedding
     else:
-        head = tensors.take(HEAD_WEIGHT, c.vocab_size, c.hidden_size)
+        head = take(HEAD_WEIGHT, c.vocab_size, c.hidden_size)
     tensors.close(c.num_layers)
-    return LlamaWeights(embedding, layers, norm, head)
+    return LlamaWeights(embedding, layers, final, head)

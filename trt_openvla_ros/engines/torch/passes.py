@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from trt_openvla_ros.engines.torch.graphs import captured
-from trt_openvla_ros.engines.torch.llama import DecoderLayer, rotary_table
+from trt_openvla_ros.engines.torch.graphs import captured, shared_memory
+from trt_openvla_ros.engines.torch.llama import Llama, round_up
+from trt_openvla_ros.engines.torch.picking import pick
 
 if TYPE_CHECKING:
     from trt_openvla_ros.checkpoints.llama_config import LlamaConfig
@@ -29,9 +30,10 @@ MOST_ROWS = 64
 # On CUDA a prompt is padded to a multiple of this many positions, and a draft to one of these
 # numbers of rows, so that few graphs serve all lengths.
 _PROMPT_STEP, _ROWS = 32, (1, 8, 16, 32, MOST_ROWS)
-# The cache grows by this many positions. A step on the CPU reads a multiple of it, because an
-# operator is prepared anew for each new shape.
-_WINDOW = 256
+# Positions that padding may take behind a sequence.
+_PADDING = _PROMPT_STEP + MOST_ROWS
+# Padded lengths of prompts that are captured before the first request; others when they come.
+_PROMPTS = 3
 
 # Smallest and one past the largest id of an action.
 Range = tuple[int, int]
@@ -41,6 +43,7 @@ class Passes:
     """The passes of one sequence.
 
     Attributes:
+        llama: The model.
         ahead: Tokens that are worth choosing before the host looks.
     """
 
@@ -56,49 +59,41 @@ class Passes:
             device: Device that computes.
             dtype: Precision of the states between layers and of the cache.
         """
-        self._config, self._weights = config, weights
-        self._device, self._dtype = device, dtype
+        self.llama, self._head = Llama(config, weights, device, dtype), weights.head
+        self._device = device
         self._bucketed = device.type == 'cuda'
         # The host waits some 20 µs whenever it looks. A CPU only computes tokens that it discards.
         self.ahead = 8 if self._bucketed else 1
-        self.layers = [DecoderLayer(config, layer) for layer in weights.layers]
-        room = config.max_positions + MOST_ROWS
-        self._rotation = rotary_table(config, room, device, dtype)
-        self._runs: dict[tuple, Callable[[], None]] = {}
+        self._forget()
 
         def ids(size: int) -> torch.Tensor:
             return torch.zeros(size, dtype=torch.int64, device=device)
 
-        self._text, self._rows, self._tokens = ids(room), ids(MOST_ROWS), ids(MOST_ROWS)
+        self._text = ids(config.max_positions + _PADDING)
+        self._rows, self._tokens = ids(MOST_ROWS), ids(MOST_ROWS)
         self._token, self._position, self._count = ids(1), ids(1), ids(1)
         # Chosen ids and their logits, in a type that holds both exactly.
         self._record = torch.zeros(MOST_ROWS, 4, dtype=torch.float64, device=device)
         shape = MOST_ROWS, config.hidden_size
         self._hidden = torch.zeros(shape, dtype=dtype, device=device)
         self._image = torch.zeros(0, config.hidden_size, dtype=dtype, device=device)
-        shape = config.num_layers, 2, config.num_kv_heads, 0, config.head_dim
-        self.cache = torch.zeros(shape, dtype=dtype, device=device)
         self._window: int | None = None
 
     @torch.inference_mode()
     def reserve(self, positions: int) -> None:
         """Make room for a sequence; what is cached stays."""
-        c, old = self._config, self.cache
-        # Behind the last position stand the rows of padding of a draft.
-        length = _round_up(positions + MOST_ROWS, _WINDOW)
-        if length <= old.shape[3]:
-            return
-        self._runs.clear()
-        shape = (c.num_layers, 2, c.num_kv_heads, length, c.head_dim)
-        self.cache = torch.zeros(shape, dtype=self._dtype, device=self._device)
-        self.cache[:, :, :, : old.shape[3]] = old
-        for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
-            layer.keys, layer.values = keys, values
+        if self.llama.reserve(positions + _PADDING):
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget all captures: they belong to tensors that are gone."""
+        self._runs: dict[tuple, Callable[[], None]] = {}
+        self._memory = shared_memory(self._device)
 
     @torch.inference_mode()
     def clear(self) -> None:
         """Forget the cached values: zero times NaN is NaN, so one would spoil later answers."""
-        self.cache.zero_()
+        self.llama.cache.zero_()
 
     @torch.inference_mode()
     def prompt(
@@ -122,10 +117,11 @@ class Passes:
         length, rows = len(ids) + len(image), 1 + len(draft)
         padded, wide = length + len(draft), rows
         if self._bucketed:
-            padded, wide = _round_up(padded, _PROMPT_STEP), _bucket(rows)
-        if image.shape != self._image.shape:
-            self._runs.clear()
-            self._image = torch.empty_like(image, dtype=self._dtype, device=self._device)
+            wide = _bucket(rows)
+            padded = round_up(length, _PROMPT_STEP) + (wide if draft else 0)
+        if len(image) != len(self._image):
+            self._forget()
+            self._image = self._hidden.new_empty(len(image), self._hidden.shape[1])
         self._image.copy_(image)
         written = [*ids, *draft]
         text = padded - len(image)
@@ -135,6 +131,37 @@ class Passes:
         self._position.fill_(length - 1)  # of the token that chose; a step moves on first
         self._count.zero_()
         self._run('prompt', text, wide, actions, constrained and not draft)
+
+    def capture(
+        self,
+        ids: Sequence[int],
+        image: torch.Tensor,
+        actions: Range | None,
+        kinds: Sequence[bool],
+        drafts: bool,
+    ) -> None:
+        """Capture the passes that answers will need, so that none waits; what is cached goes.
+
+        Args:
+            ids: Token ids of a short prompt, <s> first.
+            image: [N, D] image embeddings.
+            actions: Range of action ids; None if there are none.
+            kinds: Values of `constrained`, that of the first token in front.
+            drafts: Whether there will be drafts.
+        """
+        if not self._bucketed:
+            return
+        rows = _ROWS if drafts else _ROWS[:1]
+        for longer in range(_PROMPTS):
+            prompt = [*ids, *[ids[-1]] * (longer * _PROMPT_STEP)]
+            for size in rows:
+                self.prompt(prompt, image, ids[:1] * (size - 1), actions, kinds[0])
+        for kind in kinds:
+            self.resume(ids[0], len(prompt))
+            self.step(actions, kind)
+        for size in rows[1:]:
+            self.verify(ids[0], ids[:1] * (size - 1), len(prompt), actions)
+        self.clear()
 
     @torch.inference_mode()
     def step(self, actions: Range | None, constrained: bool) -> None:
@@ -150,7 +177,7 @@ class Passes:
         wide = _bucket(rows) if self._bucketed else rows
         self._tokens[:wide].copy_(_host([token, *draft, *[token] * (wide - rows)]))
         self._position.fill_(position)
-        self._window = None if self._bucketed else self._window_of(position + wide)
+        self._window = None if self._bucketed else self.llama.window(position + wide)
         self._run('verify', wide, wide, actions, False)
 
     @torch.inference_mode()
@@ -175,7 +202,7 @@ class Passes:
         record = self._record[:count]
         if constrained:
             # One product for all of them, instead of one for each.
-            best, free = F.linear(self._hidden[:count], self._weights.head).max(dim=-1)
+            best, free = self._logits(self._hidden[:count]).max(dim=-1)
             record[:, 2:] = torch.stack([free.double(), best.double()], dim=1)
         else:
             record[:, 2:] = record[:, :2]
@@ -196,71 +223,50 @@ class Passes:
         """Run a prompt and give the [1 or L, V] logits at its last or at every position."""
         if not every:
             self.prompt(ids, image, (), None, False)
-            return F.linear(self._hidden[:1], self._weights.head)
+            return self._logits(self._hidden[:1])
         text = _host(ids).to(self._device)
-        hidden = self._over_prompt(text, image.to(self._rotation), None)
-        return F.linear(hidden, self._weights.head)
+        return self._logits(self.llama.prompt(text, image.to(self._hidden), None))
 
     @torch.inference_mode()
     def token_logits(self, token: int, position: int) -> torch.Tensor:
         """Run one token at the position behind the cached ones, and give [V] logits."""
         self.reserve(position + 1)
         self.verify(token, (), position, None)
-        return F.linear(self._hidden[:1], self._weights.head)[0]
+        return self._logits(self._hidden[:1])[0]
 
     def _run(self, kind: str, size: int, rows: int, *choice: object) -> None:
         if kind == 'step' and not self._bucketed:
-            self._window = self._window_of(int(self._position) + 2)
+            self._window = self.llama.window(int(self._position) + 2)
         key = (kind, size, rows, *choice)
         if key not in self._runs:
             body = getattr(self, f'_{kind}')
-            self._runs[key] = captured(partial(body, size, rows, *choice), self._device)
+            self._runs[key] = captured(
+                partial(body, size, rows, *choice), self._device, self._memory
+            )
         self._runs[key]()
 
-    def _window_of(self, positions: int) -> int:
-        return min(_round_up(positions, _WINDOW), self.cache.shape[3])
-
     def _prompt(self, text: int, rows: int, actions: Range | None, constrained: bool) -> None:
-        hidden = self._over_prompt(self._text[:text], self._image, self._rows[:rows])
+        hidden = self.llama.prompt(self._text[:text], self._image, self._rows[:rows])
         if rows > 1:
             self._choose_rows(hidden, actions)
         else:
             self._choose(hidden, actions, constrained)
 
-    def _over_prompt(
-        self, text: torch.Tensor, image: torch.Tensor, rows: torch.Tensor | None
-    ) -> torch.Tensor:
-        words = F.embedding(text, self._weights.embedding)
-        hidden = torch.cat([words[:1], image, words[1:]])
-        for layer in self.layers[:-1]:
-            hidden = layer.prompt(hidden, self._rotation, None)
-        # Only these rows of the last layer are read, which costs less.
-        return self._normalise(self.layers[-1].prompt(hidden, self._rotation, rows))
-
     def _step(self, _size: int, _rows: int, actions: Range | None, constrained: bool) -> None:
         self._position.add_(1)
-        self._choose(self._over_step(self._token), actions, constrained)
+        hidden = self.llama.step(self._token, self._position, self._window)
+        self._choose(hidden, actions, constrained)
 
     def _verify(self, size: int, _rows: int, actions: Range | None, _constrained: bool) -> None:
-        self._choose_rows(self._over_step(self._tokens[:size]), actions)
-
-    def _over_step(self, tokens: torch.Tensor) -> torch.Tensor:
-        hidden = F.embedding(tokens, self._weights.embedding)
-        for layer in self.layers:
-            hidden = layer.step(hidden, self._rotation, self._position, self._window)
-        return self._normalise(hidden)
-
-    def _normalise(self, hidden: torch.Tensor) -> torch.Tensor:
-        norm = self._weights.norm
-        return F.rms_norm(hidden, norm.shape, norm, self._config.rms_norm_eps)
+        hidden = self.llama.step(self._tokens[:size], self._position, self._window)
+        self._choose_rows(hidden, actions)
 
     def _choose(self, hidden: torch.Tensor, actions: Range | None, constrained: bool) -> None:
         """Choose the token that goes into the next step."""
-        head = self._weights.head
+        head = self._head
         # While constrained, only the action's rows of the head; `read` makes up for the others.
         first, end = actions if constrained else (0, len(head))
-        best, token = F.linear(hidden, head[first:end]).max(dim=-1)
-        token += first
+        best, token = pick(hidden, head, self.llama.norm, first, end - first)
         self._token.copy_(token)
         chosen = torch.stack([token.double(), best.double()], dim=1)
         self._record[:, :2].index_copy_(0, self._count, chosen)
@@ -268,7 +274,7 @@ class Passes:
         self._count.add_(1)
 
     def _choose_rows(self, hidden: torch.Tensor, actions: Range | None) -> None:
-        logits = F.linear(hidden, self._weights.head)
+        logits = self._logits(hidden)
         best, free = logits.max(dim=-1)
         bound_best, bound = best, free
         if actions is not None:
@@ -278,13 +284,13 @@ class Passes:
         self._record[: len(hidden)].copy_(torch.stack(columns, dim=1))
         self._hidden[: len(hidden)].copy_(hidden)
 
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map [R, D] final hidden states to [R, V] logits."""
+        return F.linear(self.llama.norm(hidden), self._head)
+
 
 def _host(ids: Sequence[int]) -> torch.Tensor:
     return torch.tensor(ids, dtype=torch.int64)
-
-
-def _round_up(number: int, step: int) -> int:
-    return -(-number // step) * step
 
 
 def _bucket(rows: int) -> int:

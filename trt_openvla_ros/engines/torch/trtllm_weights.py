@@ -31,8 +31,10 @@ from trt_openvla_ros.checkpoints.trtllm import (
     WEIGHT,
     WEIGHT_SCALE,
 )
-from trt_openvla_ros.engines.torch.linears import Dense, Fp8, Int8, Linear, stack, unpack_int4
+from trt_openvla_ros.engines.torch.linears import Dense, Fp8, Int8
 from trt_openvla_ros.engines.torch.llama_weights import LayerWeights, LlamaWeights, Tensors
+from trt_openvla_ros.engines.torch.product import Linear
+from trt_openvla_ros.engines.torch.weight_only import from_awq
 from trt_openvla_ros.errors import ConfigError
 
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32)
@@ -53,7 +55,7 @@ def read_trtllm(
         ConfigError: The file cannot be read, or holds other tensors than config.json says.
     """
     c = checkpoint.llm
-    tensors = Tensors(_tensors(checkpoint, device), f'{checkpoint.weights_path}: ')
+    tensors = Tensors(_tensors(checkpoint), f'{checkpoint.weights_path}: ', device)
     shapes = layer_rows(c)
 
     def plain(name: str, *shape: int) -> torch.Tensor:
@@ -76,7 +78,7 @@ def read_trtllm(
                 qkv=linear(at, 'qkv'),
                 out=linear(at, 'out'),
                 mlp_norm=plain(at + LAYER['mlp_norm'].trtllm, c.hidden_size),
-                gate_up=stack(linear(at, 'gate'), linear(at, 'up'), dtype),
+                gate_up=linear(at, 'gate').joined(linear(at, 'up'), dtype),
                 down=linear(at, 'down'),
                 cache_scale=_cache_scale(tensors, checkpoint, at + ATTENTION),
             )
@@ -90,9 +92,7 @@ def read_trtllm(
     return LlamaWeights(embedding, layers, norm, embedding if head is None else head)
 
 
-def _tensors(
-    checkpoint: TrtllmCheckpoint, device: torch.device
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(checkpoint: TrtllmCheckpoint) -> Iterator[tuple[str, torch.Tensor]]:
     from safetensors import safe_open, SafetensorError
 
     file = checkpoint.weights_path
@@ -101,7 +101,7 @@ def _tensors(
     try:
         with safe_open(file, framework='pt') as opened:
             for name in opened.keys():  # noqa: SIM118 - not iterable before safetensors 0.6
-                yield name, opened.get_tensor(name).to(device)
+                yield name, opened.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise ConfigError(
             f'{file} cannot be read: {error}; it is cut off or no safetensors file, quantise again'
@@ -155,7 +155,7 @@ def _linear(
         )
     packed = take(WEIGHT, outputs // 2, inputs, dtypes=(torch.int8, torch.uint8))
     scale = take(WEIGHT_SCALE, outputs, groups, dtypes=_FLOATS)
-    return Dense(unpack_int4(packed.view(torch.int8), scale, dtype), smoothing)
+    return from_awq(packed.view(torch.int8), scale, smoothing, dtype)
 
 
 def _take(tensors: Tensors, module: str, name: str, *shape: int, **kwargs: Any) -> torch.Tensor:

@@ -60,8 +60,8 @@ class Candidate:
             EngineError: An engine cannot be used here.
         """
         parts = [
-            (_VISION[self.vision], self.vision_source),
-            (LANGUAGE_ENGINES[self.language], self.language_source),
+            (_VISION[self.vision], self.vision_source, {}),
+            (LANGUAGE_ENGINES[self.language], self.language_source, {}),
         ]
         return Engines(*load_engines(parts, lengths, place), self.language)
 

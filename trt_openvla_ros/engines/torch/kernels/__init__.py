@@ -1,0 +1,1 @@
+"""Triton kernels of one decoding step, the operators that call them, and their truth in torch."""
