@@ -35,6 +35,7 @@ _COMMON = (
     'unnorm_key',
     'engine',
     'device',
+    'weights',
     'image_transport',
     'action_frame',
     'max_image_age',
