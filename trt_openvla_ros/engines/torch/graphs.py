@@ -40,8 +40,13 @@ def captured(
                 run()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, say of a second policy, may use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'):
+        # What torch keeps for all graphs of a process must not belong to inference mode, or else
+        # nobody could capture or replay outside of it. Other threads may use the GPU meanwhile.
+        with (
+            torch.inference_mode(False),
+            torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'),
+            torch.inference_mode(),
+        ):
             run()
 
     def replay() -> None:
