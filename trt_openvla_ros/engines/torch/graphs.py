@@ -44,13 +44,10 @@ def captured(
                 run()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # What torch keeps for all graphs of a process must not belong to inference mode, or else
-        # nobody could capture or replay outside of it. Other threads may use the GPU meanwhile.
-        with (
-            torch.inference_mode(False),
-            torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'),
-            torch.inference_mode(),
-        ):
+        # Other threads, say of a second policy, may use the GPU meanwhile. Whoever calls this is
+        # in inference mode: what torch keeps for all graphs of a process may belong to it, and
+        # only there can it be written in every case.
+        with torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'):
             run()
 
     def replay() -> None:
