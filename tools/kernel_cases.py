@@ -145,7 +145,7 @@ def _product(
 def _rows(use: str, weights: str, dtype: torch.dtype, length: int) -> Case:
     outputs, inputs, _ = _PRODUCTS[use]
     weight, scale = _weight(dtype, outputs, inputs)
-    constants, options = rows.constants(length, inputs, weight, scale)
+    constants, options = rows.constants(length, inputs, weight, scale, 2)
     types = {'out': '*bf16', 'x': '*bf16', 'weight': _TYPES[dtype], 'outputs': 'i32'}
     types |= {'scale': '*bf16' if dtype is torch.int32 else '*fp32', 'length': 'i32'}
     types['sixteen'] = 'i32'
@@ -157,7 +157,7 @@ def _rows(use: str, weights: str, dtype: torch.dtype, length: int) -> Case:
 
 def _attend(length: int, filled: int, rounded: bool) -> Case:
     keys = torch.empty(HEADS, filled, HEAD_DIM, dtype=torch.bfloat16, device='meta')
-    constants, _ = attention.constants(length, HEADS, keys, rounded)
+    constants, _, options = attention.constants(length, HEADS, keys, rounded)
     types = dict.fromkeys(('qkv', 'rotation', 'keys', 'values'), '*bf16')
     types |= dict.fromkeys(('parts', 'bests', 'totals', 'cache_scale'), '*fp32')
     types |= {'position': '*i64', 'width': 'fp32'}
@@ -166,12 +166,12 @@ def _attend(length: int, filled: int, rounded: bool) -> Case:
     programs = HEADS * (constants['SPLITS'] + 1) * -(-length // constants['QUERIES'])
     read = 2 * _stored(keys) + length * 2 * (3 * HIDDEN + 2 * HEAD_DIM)
     name = f'{length} new of {filled} positions' + ', FP8 cache' * rounded
-    return Case(attention.attend_kernel, name, types, constants, {'num_warps': 4}, programs, read)
+    return Case(attention.attend_kernel, name, types, constants, options, programs, read)
 
 
 def _combine(length: int) -> Case:
     keys = torch.empty(HEADS, 1, HEAD_DIM, dtype=torch.bfloat16, device='meta')
-    _, constants = attention.constants(length, HEADS, keys, False)
+    _, constants, _ = attention.constants(length, HEADS, keys, False)
     types = {'out': '*bf16', 'count': 'i32'} | dict.fromkeys(('parts', 'bests', 'totals'), '*fp32')
     read = constants['PARTS'] * length * HEADS * (HEAD_DIM + 2) * 4
     name = f'{length} new'

@@ -14,6 +14,7 @@ _SIDE = {'cuda': 8192, 'cpu': 512}
 _LAUNCHES = 200
 
 
+@torch.inference_mode()
 def measure_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """Measure rates; each is the best of several tries.
 

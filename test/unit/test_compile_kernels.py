@@ -48,6 +48,30 @@ def test_the_record_has_every_kernel_for_every_target():
     assert {(entry['kernel'], entry['use']) for entry in RECORD['skipped']} == fp8
 
 
+def test_float32_fits_into_the_shared_memory_of_every_gpu(tmp_path):
+    code = """
+from dataclasses import replace
+import torch
+from compile_kernels import measure
+from kernel_cases import _attend, _rows, _weight
+from trt_openvla_ros.engines.torch.kernels import attention, rows
+
+keys = torch.empty(32, 640, 128, device='meta')
+for length in (1, 64):
+    options = attention.constants(length, 32, keys, False)[2]
+    cases = [(_attend(length, 640, False), options)]
+    for weights, dtype in (('int8', torch.int8), ('int4', torch.int32)):
+        _, options = rows.constants(64 * length, 4096, *_weight(dtype, 12288, 4096), 4)
+        cases.append((_rows('qkv', weights, dtype, 64 * length), options))
+    for case, options in cases:
+        kinds = {n: '*fp32' if k == '*bf16' and n != 'scale' else k for n, k in case.types.items()}
+        print(measure(replace(case, types=kinds, options=options), 89)['shared_bytes'])
+"""
+    taken = [int(line) for line in execute('-c', code, folder=tmp_path).split()]
+    assert len(taken) == 6
+    assert max(taken) <= 99 * 1024
+
+
 def test_spilling_would_be_seen(tmp_path):
     code = (
         'from dataclasses import replace; from compile_kernels import measure; '

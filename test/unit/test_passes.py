@@ -78,6 +78,27 @@ def test_what_is_prepared_is_all_that_is_needed(checkpoint, embeddings, name):
     assert static.passes.llama.cache is cache
 
 
+def warmed(run, device, memory):
+    """Do what a capture does: run twice before, and give what runs as often as it is called."""
+    for _ in range(2):
+        run()
+    return run
+
+
+@pytest.mark.parametrize('name', DECODINGS)
+def test_a_capture_in_the_middle_of_an_answer_changes_nothing(
+    checkpoint, embeddings, name, monkeypatch
+):
+    expected = TorchLanguage(checkpoint, CPU, torch.float32)
+    expected = expected.generate(IDS, embeddings, DECODINGS[name])
+    monkeypatch.setattr(passes, 'captured', warmed)
+    for drafter in (None, Script(expected.ids[:5]), Script([5] * 9)):
+        static = as_on_cuda(TorchLanguage(checkpoint, CPU, torch.float32))
+        decoding = replace(DECODINGS[name], drafter=drafter)
+        found = static.generate(IDS, embeddings, decoding)
+        assert (found.ids, found.out_of_range) == (expected.ids, expected.out_of_range)
+
+
 def test_an_action_of_seven_waits_once(checkpoint, embeddings, monkeypatch):
     static = as_on_cuda(TorchLanguage(checkpoint, CPU, torch.float32))
     reads = []

@@ -68,6 +68,18 @@ def test_a_wait_for_the_gpu_would_be_seen(on_fake_gpu, monkeypatch):
         engine._run()
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_float32_is_not_rounded_to_tf32(dtype):
+    engine = TorchVision(Checkpoint.open(GOLDEN / 'single'), CPU, dtype)
+    seen = []
+    engine.towers[0].vit.patch_embed.proj.register_forward_pre_hook(
+        lambda *_: seen.append(torch.backends.cudnn.enabled)
+    )
+    engine.encode(np.zeros(engine.normalise.shape, np.uint8))
+    assert seen == [dtype is not torch.float32]
+    assert torch.backends.cudnn.enabled
+
+
 def test_the_work_is_captured_once_and_done_at_each_call(monkeypatch, fused):
     captures, replays = [], []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
+import threading
 import time
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 
 # Runs before a capture: kernels are compiled and libraries allocate what they need.
 _WARM_UP = 2
+# Torch allows one capture at a time, and some releases no replay meanwhile. Captures also share a
+# stream, and graphs what libraries keep for it. So the policies of one process take turns.
+_TURN = threading.Lock()
 
 
 def captured(
@@ -31,7 +35,7 @@ def captured(
     """
     if device.type != 'cuda':
         return run
-    with torch.cuda.device(device):
+    with _TURN, torch.cuda.device(device):
         aside = _capturing(device)
         here = torch.cuda.current_stream()
         aside.wait_stream(here)
@@ -40,12 +44,14 @@ def captured(
                 run()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, say of a second policy, may use the GPU meanwhile.
+        # Other threads, say of a second policy, may use the GPU meanwhile. Whoever calls this is
+        # in inference mode: what torch keeps for all graphs of a process may belong to it, and
+        # only there can it be written in every case.
         with torch.cuda.graph(graph, pool, aside, capture_error_mode='thread_local'):
             run()
 
     def replay() -> None:
-        with torch.cuda.device(device):  # whose current stream gets the graph
+        with _TURN, torch.cuda.device(device):  # whose current stream gets the graph
             graph.replay()
 
     return replay

@@ -239,10 +239,13 @@ class Passes:
             self._window = self.llama.window(int(self._position) + 2)
         key = (kind, size, rows, *choice)
         if key not in self._runs:
-            body = getattr(self, f'_{kind}')
-            self._runs[key] = captured(
-                partial(body, size, rows, *choice), self._device, self._memory
-            )
+            body = partial(getattr(self, f'_{kind}'), size, rows, *choice)
+            # Before a capture the pass runs, which moves what it and the next one start from.
+            state = self._token, self._position, self._count
+            kept = [part.clone() for part in state]
+            self._runs[key] = captured(body, self._device, self._memory)
+            for part, value in zip(state, kept, strict=True):
+                part.copy_(value)
         self._runs[key]()
 
     def _prompt(self, text: int, rows: int, actions: Range | None, constrained: bool) -> None:

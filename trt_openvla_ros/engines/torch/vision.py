@@ -6,7 +6,8 @@ N: patches, D: width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
@@ -171,14 +172,30 @@ class TorchVision:
         return torch.cat(features, dim=2)
 
     def _run(self) -> None:
-        features = self.patch_features(self.normalise(self._views))
-        self._embeddings = self.projector(features)[0]
+        with _whole_products(self.dtype):
+            features = self.patch_features(self.normalise(self._views))
+            self._embeddings = self.projector(features)[0]
 
     def _capture(self) -> Callable[[], None]:
         if self.device.type == 'cuda':
             # The patches of one image do not fill a GPU, so the towers run beside each other.
             self._sides = [torch.cuda.Stream(self.device) for _ in self.towers[1:]]
         return captured(self._run, self.device)
+
+
+@contextmanager
+def _whole_products(dtype: torch.dtype) -> Iterator[None]:
+    """Let convolutions in float32 multiply in float32.
+
+    By default cuDNN rounds their inputs to TF32, which has 10 bits. Matrix products do not. There
+    are two kinds of settings for it, and torch refuses a mixture, so cuDNN is left out.
+    """
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = enabled and dtype is not torch.float32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], prefix: str) -> None:

@@ -225,10 +225,10 @@ def combine_kernel(
 
 def constants(
     length: int, num_heads: int, keys: torch.Tensor, rounded: bool
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Give the constants of both kernels for these tensors."""
+) -> tuple[dict[str, object], dict[str, object], dict[str, int]]:
+    """Give the constants of both kernels for these tensors, and options of the first launch."""
     kv_heads, _, head = keys.shape
-    blocks = attention_blocks(length * (num_heads // kv_heads), kv_heads)
+    blocks = attention_blocks(length * (num_heads // kv_heads), kv_heads, keys.dtype.itemsize)
     full = max(16, triton.next_power_of_2(head))
     attend = {
         'HEADS': num_heads,
@@ -249,7 +249,7 @@ def constants(
         'HEAD': head,
         'BLOCK': full,
     }
-    return attend, combine
+    return attend, combine, {'num_warps': 4, 'num_stages': blocks.stages}
 
 
 def launch_attend(
@@ -263,7 +263,7 @@ def launch_attend(
 ) -> torch.Tensor:
     """Run the kernels; operators.attend says what the arguments are."""
     length, kv_heads, head = len(qkv), *keys.shape[::2]
-    attend, combine = constants(length, num_heads, keys, cache_scale is not None)
+    attend, combine, options = constants(length, num_heads, keys, cache_scale is not None)
     count, parts = length * num_heads, combine['PARTS']
     sums = torch.empty(parts, count, head, dtype=torch.float32, device=qkv.device)
     bests = torch.empty(parts, count, dtype=torch.float32, device=qkv.device)
@@ -285,7 +285,7 @@ def launch_attend(
         rotation.shape[1],
         head**-0.5,
         **attend,
-        num_warps=4,
+        **options,
     )
     out = qkv.new_empty(length, num_heads * head)
     combine_kernel[(count,)](out, sums, bests, totals, count, **combine, num_warps=4)

@@ -76,17 +76,24 @@ class RowsBlocks(NamedTuple):
     stages: int
 
 
-def rows_blocks(length: int, outputs: int, int4: bool) -> RowsBlocks:
+def rows_blocks(length: int, outputs: int, int4: bool, itemsize: int) -> RowsBlocks:
     """Divide a product with that many rows.
 
     Few rows are bound by reading the weight, so many programs read it. From 65 rows on the tensor
     cores are the limit, and large tiles use what they read more often.
+
+    Args:
+        length: Rows.
+        outputs: Outputs of each.
+        int4: Whether the weight is INT4.
+        itemsize: Bytes of an input. Steps of float32 take so much shared memory that fewer fit.
     """
     if length <= 64:
-        return RowsBlocks(32, max(16, _power_of_two(length)), 128, 4, 4)
+        return RowsBlocks(32, max(16, _power_of_two(length)), 128, 4, 4 if itemsize <= 2 else 2)
     # Rows behind the end are computed in vain; let them be at most an eighth.
     rows = 128 if -length % 128 <= length // 8 else 64
-    stages = 2 if int4 else 3  # a step of INT4 has 128 inputs, twice as many
+    # A step of INT4 has 128 inputs, twice as many.
+    stages = 2 if int4 or itemsize > 2 else 3
     if outputs < 8192:
         return RowsBlocks(64, rows, 64, 4, stages)  # or else there are too few programs
     return RowsBlocks(128, rows, 64, 8, stages)
@@ -109,19 +116,24 @@ class AttentionBlocks(NamedTuple):
         splits: Parts of the filled cache that are attended at the same time.
         queries: Rows of a program, all of one key-value head; at least 16 for the tensor cores.
         keys: Positions of a step.
+        stages: Steps that are loaded at the same time.
     """
 
     splits: int
     queries: int
     keys: int
+    stages: int
 
 
-def attention_blocks(queries: int, heads: int) -> AttentionBlocks:
+def attention_blocks(queries: int, heads: int, itemsize: int) -> AttentionBlocks:
     """Divide attention.
 
     Args:
         queries: New rows times query heads of one key-value head.
         heads: Key-value heads. With the splits they should keep some 256 programs busy.
+        itemsize: Bytes of an element of the cache. Of float32, one step fits into the 99 KiB of
+            shared memory that the smaller GPUs have.
     """
     splits = max(1, min(32, 256 // heads))
-    return AttentionBlocks(splits, min(64, max(16, _power_of_two(queries))), 32)
+    rows = min(64, max(16, _power_of_two(queries)))
+    return AttentionBlocks(splits, rows, 32, 3 if itemsize <= 2 else 1)

@@ -103,11 +103,14 @@ def rows_kernel(
 
 
 def constants(
-    length: int, inputs: int, weight: torch.Tensor, scale: torch.Tensor | None
+    length: int, inputs: int, weight: torch.Tensor, scale: torch.Tensor | None, itemsize: int
 ) -> tuple[dict[str, object], dict[str, int]]:
-    """Give the constants of rows_kernel and the options of its launch for these tensors."""
+    """Give the constants of rows_kernel and the options of its launch for these tensors.
+
+    Inputs are of `itemsize` bytes.
+    """
     int4 = weight.dtype is torch.int32
-    blocks = rows_blocks(length, len(weight), int4)
+    blocks = rows_blocks(length, len(weight), int4, itemsize)
     values = {
         'INPUTS': inputs,
         'GROUP': inputs // scale.shape[1] if int4 else 0,
@@ -127,7 +130,7 @@ def launch_rows(
     length, inputs = hidden.shape
     outputs = len(weight)
     out = hidden.new_empty(length, outputs)
-    values, options = constants(length, inputs, weight, scale)
+    values, options = constants(length, inputs, weight, scale, hidden.dtype.itemsize)
     grid = (triton.cdiv(outputs, values['OUTS']), triton.cdiv(length, values['ROWS']))
     rows_kernel[grid](out, hidden, weight, scale, outputs, length, SIXTEEN, **values, **options)
     return out
