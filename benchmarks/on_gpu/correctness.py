@@ -193,15 +193,7 @@ def _requests(name: str, path: Path, policy: Policy, longest: int) -> list[Reque
     photo = read_picture_file(PHOTO)
     pictures = photo, np.ascontiguousarray(photo[:, ::-1]), 255 - photo
     decoding = spec.decoding(spec.statistics[spec.unnorm_key])
-    rules = Decoding(
-        max_new_tokens=min(decoding.max_new_tokens, longest),
-        eos_id=decoding.eos_id,
-        actions=decoding.actions,
-        action_dim=decoding.action_dim,
-        action_begins=decoding.action_begins,
-        action_first=decoding.action_first,
-        constrain=decoding.constrain,
-    )
+    rules = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, longest))
     return [
         Request(spec.prompter(text)[1], spec.processor(picture), rules, None)
         for picture, text in zip(pictures, _INSTRUCTIONS, strict=True)

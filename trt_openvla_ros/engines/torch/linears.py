@@ -10,6 +10,8 @@ M: rows of the input, I: its width, O: width of the output, G: inputs that share
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
@@ -97,9 +99,7 @@ class Fp8(Linear):
             for name in ('weight_scale', 'input_scale')
         ):
             return super().joined(other, dtype)
-        # Concatenate bytes, because some releases of torch cannot concatenate float8.
-        both = torch.cat([part.stored.view(torch.uint8) for part in (self, other)])
-        weight = both.view(torch.float8_e4m3fn)
+        weight = concatenated([self.stored, other.stored])
         return Fp8(weight, self.weight_scale, self.input_scale, dtype)
 
     def _fused(
@@ -161,6 +161,15 @@ class Int8(Linear):
             smoothing=self.smoothing,
             inverse=self._inverse,
         )
+
+
+def concatenated(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the rows of weights of one dtype.
+
+    It joins bytes, because some releases of torch cannot concatenate float8.
+    """
+    joined = torch.cat([weight.view(torch.uint8) for weight in weights])
+    return joined.view(weights[0].dtype)
 
 
 def unpack_int4(packed: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -221,18 +221,17 @@ class Passes:
     @torch.inference_mode()
     def logits(self, ids: Sequence[int], image: torch.Tensor, every: bool = False) -> torch.Tensor:
         """Run a prompt and give the [1 or L, V] logits at its last or at every position."""
-        if not every:
-            self.prompt(ids, image, (), None, False)
-            return self._logits(self._hidden[:1])
-        text = _host(ids).to(self._device)
-        return self._logits(self.llama.prompt(text, image.to(self._hidden), None))
+        text, last = _host(ids).to(self._device), len(ids) + len(image) - 1
+        rows = None if every else _host([last]).to(self._device)
+        return self._logits(self.llama.prompt(text, image.to(self._hidden), rows))
 
     @torch.inference_mode()
     def token_logits(self, token: int, position: int) -> torch.Tensor:
         """Run one token at the position behind the cached ones, and give [V] logits."""
         self.reserve(position + 1)
-        self.verify(token, (), position, None)
-        return self._logits(self._hidden[:1])[0]
+        window = None if self._bucketed else self.llama.window(position + 1)
+        tokens, start = (_host([number]).to(self._device) for number in (token, position))
+        return self._logits(self.llama.step(tokens, start, window))[0]
 
     def _run(self, kind: str, size: int, rows: int, *choice: object) -> None:
         if kind == 'step' and not self._bucketed:
@@ -285,7 +284,6 @@ class Passes:
             bound = bound + actions[0]
         columns = [part.double() for part in (bound, bound_best, free, best)]
         self._record[: len(hidden)].copy_(torch.stack(columns, dim=1))
-        self._hidden[: len(hidden)].copy_(hidden)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map [R, D] final hidden states to [R, V] logits."""

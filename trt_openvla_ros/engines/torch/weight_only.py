@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trt_openvla_ros.engines.torch.kernels import operators
 from trt_openvla_ros.engines.torch.linears import (
     capability,
+    concatenated,
     Dense,
     E4M3_MAX,
     FP8_CAPABILITY,
@@ -83,10 +84,8 @@ class WeightOnly(Linear):
             or not _equal(self.smoothing, other.smoothing)
         ):
             return super().joined(other, dtype)
-        # Concatenate bytes, because some releases of torch cannot concatenate float8.
-        both = torch.cat([part.stored.view(torch.uint8) for part in (self, other)])
         return WeightOnly(
-            both.view(self.stored.dtype),
+            concatenated([self.stored, other.stored]),
             torch.cat([self.scale, other.scale]),
             self._inputs,
             dtype,
@@ -216,8 +215,7 @@ def unpack_words(words: torch.Tensor, inputs: int) -> torch.Tensor:
 def _by_row(weight: torch.Tensor, quantised) -> WeightOnly:
     rows = max(1, _CHUNK // weight.shape[1])
     parts = [quantised(part.float()) for part in weight.split(rows)]
-    kind = parts[0][0].dtype
-    stored = torch.cat([part.view(torch.uint8) for part, _ in parts]).view(kind)
+    stored = concatenated([part for part, _ in parts])
     scale = torch.cat([scale for _, scale in parts])
     return WeightOnly(stored, scale, weight.shape[1], weight.dtype)
 
