@@ -33,5 +33,7 @@ setup(
     scripts=['scripts/agreement', 'scripts/deploy_server', 'scripts/query_server'],
     python_requires='>=3.10',
     install_requires=requirements('policy'),
-    extras_require={name: requirements(name) for name in ('evaluate', 'pipeline', 'serve')},
+    extras_require={
+        name: requirements(name) for name in ('bags', 'evaluate', 'pipeline', 'robot', 'serve')
+    },
 )

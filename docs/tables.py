@@ -13,10 +13,12 @@ import argparse
 import ast
 from collections.abc import Callable, Iterable
 import difflib
-import json
 from pathlib import Path
 import re
 import sys
+
+from layout import code, markdown
+from measured import drafting_table, kernels_table, time_model_table, token_table
 
 from trt_openvla_ros.nodes.parameters import PolicyParameters, SimParameters
 from trt_openvla_ros.nodes.topics import POLICY_TOPICS, SIM_SERVICES, SIM_TOPICS
@@ -46,19 +48,12 @@ _COMMON = (
 )
 
 
-def markdown(heading: str, rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lay out a table; heading has the names of the columns, separated by commas."""
-    columns = heading.split(', ')
-    lines = [columns, ['---'] * len(columns)]
-    lines += [[cell.replace('|', r'\|') for cell in row] for row in rows]
-    return [re.sub(r'\|  (?=\|)', '| ', f'| {" | ".join(cells)} |') for cells in lines]
-
-
 def settings_table(settings: dict[str, Setting], run_time: bool = False) -> list[str]:
     """List settings, with a column that says which may change at run time if asked for."""
     rows = []
     for name, setting in settings.items():
-        cells = [code(name), _KINDS[type(setting.default)], default_of(setting), limits(setting)]
+        kind = 'double[]' if setting.is_vector else _KINDS[type(setting.default)]
+        cells = [code(name), kind, default_of(setting), limits(setting)]
         changes = ['yes' if setting.run_time else ''] if run_time else []
         rows.append([*cells, *changes, setting.description])
     column = 'at run time, ' if run_time else ''
@@ -72,25 +67,6 @@ def common_table() -> list[str]:
     return markdown(
         'parameter, default, meaning', [(code(n), default_of(s), s.description) for n, s in rows]
     )
-
-
-def drafting_table() -> list[str]:
-    """List what `make drafting` measured."""
-    found = json.loads((ROOT / 'docs' / 'benchmarks' / 'drafting.json').read_text())
-    kept = next(name for name in found['success'] if name.startswith('keep_reasoning_'))
-    shown = {
-        'greedy': 'draft_tokens: 0',
-        'drafted': f'draft_tokens: {found["draft_tokens"]}',
-        kept: kept.replace('reasoning_', 'reasoning: '),
-    }
-    passes = {'greedy': 1, 'drafted': found['passes_per_token']}
-    rows = []
-    for key, name in shown.items():
-        times = [f'{found[key][which]:.0f} ms' for which in ('p50_ms', 'p95_ms')]
-        share = passes.get(key) or found[key]['passes_per_token']
-        rate = f'{100 * found["success"][key]:.1f} %'
-        rows.append([code(name), f'{share:.2f}', *times, rate])
-    return markdown('setting, passes per token, step p50, step p95, success', rows)
 
 
 def pipeline_tables() -> list[str]:
@@ -117,71 +93,6 @@ def services_table() -> list[str]:
     return markdown('service, type, meaning', rows)
 
 
-def kernels_table() -> list[str]:
-    """List what kernels.json says: what each kernel reads, and what it takes on each target."""
-    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'kernels.json').read_text())
-    targets = list(dict.fromkeys(entry['target'] for entry in record['compiled']))
-    taken = {(e['kernel'], e['use'], e['target']): e for e in record['compiled']}
-    rows = []
-    for entry in record['kernels']:
-        key = entry['kernel'], entry['use']
-        each = [taken.get((*key, target)) for target in targets]
-        registers = [str(e['registers']) if e else '' for e in each]
-        shared = max(e['shared_bytes'] for e in each if e) / 1024
-        kernel = code(entry['kernel'].removesuffix('_kernel'))
-        read, least = f'{entry["read_bytes"] / 1e6:.2f}', f'{entry["least_us"]:.1f}'
-        rows.append(
-            (
-                kernel,
-                entry['use'],
-                read,
-                least,
-                str(entry['programs']),
-                *registers,
-                f'{shared:.0f}',
-            )
-        )
-    return markdown(f'kernel, computes, MB, µs, programs, {", ".join(targets)}, shared KiB', rows)
-
-
-def token_table() -> list[str]:
-    """Add up the kernels of one token of openvla-7b from kernels.json, for each format."""
-    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'kernels.json').read_text())
-    read = {entry['use']: entry['read_bytes'] for entry in record['kernels']}
-    least = {entry['use']: entry['least_us'] for entry in record['kernels']}
-    layers = 32
-    rows = []
-    for weights in ('bfloat16', 'fp8', 'int8', 'int4'):
-        uses = [f'{use}, {weights}' for use in ('qkv', 'out', 'gate_up', 'down')]
-        of_layer = [*uses, '1 new of 292 positions', '1 new']
-        once = ['32064 rows of the head', '8016 programs']
-        totals = [
-            sum(layers * some[use] for use in of_layer) + sum(some[use] for use in once)
-            for some in (read, least)
-        ]
-        launches = layers * len(of_layer) + len(once)
-        cells = f'{totals[0] / 1e9:.2f}', f'{totals[1] / 1e3:.2f}', str(launches)
-        rows.append((code(weights), *cells, 'not run on a GPU yet'))
-    return markdown('weights, GB, ms, launches, measured', rows)
-
-
-def time_model_table() -> list[str]:
-    """List what time_model.json says: the roof and the model of an action and of a token."""
-    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'time_model.json').read_text())
-    rows = [
-        (
-            name,
-            gpu,
-            *(f'{times[kind]["action"]:.1f}' for kind in ('roof_ms', 'model_ms')),
-            *(f'{times[kind]["token"]:.2f}' for kind in ('roof_ms', 'model_ms')),
-        )
-        for name, by_gpu in record['time_model'].items()
-        for gpu, times in by_gpu.items()
-    ]
-    columns = 'model and weights, GPU, roof [ms], model [ms], a token: roof [ms], model [ms]'
-    return markdown(columns, rows)
-
-
 def launch_table(file: str) -> list[str]:
     """List the arguments of a launch file, which is not imported: launch has no wheels."""
     tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
@@ -204,21 +115,18 @@ def _is_folder(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value != 'trt_openvla_ros'
 
 
-def code(text: str) -> str:
-    """Write as code; nothing stays nothing."""
-    return f'`{text}`' if text else ''
-
-
 def default_of(setting: Setting) -> str:
     """Write a default as YAML has it."""
     default = setting.default
+    if setting.is_vector:
+        return code(str(list(default)))
     if isinstance(default, tuple):
         return ', '.join(map(code, default))
     return code(str(default).lower() if isinstance(default, bool) else str(default))
 
 
 def limits(setting: Setting) -> str:
-    """Write the range of a number or the choices of a text."""
+    """Write the range of numbers or the choices of a text."""
     if setting.low is not None:
         return f'{setting.low:,.15g} to {setting.high:,.15g}'
     return ', '.join(code(choice) for choice in setting.choices if choice)

@@ -34,7 +34,8 @@ class Setting:
     """One setting: its default, its meaning and its range.
 
     Attributes:
-        default: A bool, int, float, str or tuple of str; the type follows from it.
+        default: A bool, int, float, str or tuple of str; the type follows from it. Or a tuple of
+            floats, whose number counts.
         description: Meaning of the setting, with the unit in brackets.
         low, high: Inclusive range of a number.
         choices: Values allowed for a text, or for each text of a tuple.
@@ -49,10 +50,16 @@ class Setting:
     run_time: bool = False
 
     @property
+    def is_vector(self) -> bool:
+        """Whether a value is a tuple of floats, as many as the default has."""
+        return isinstance(self.default, tuple) and isinstance((*self.default, '')[0], float)
+
+    @property
     def wanted(self) -> str:
         """The kind and range of a value, in words."""
         if self.low is not None:
-            return f'{_KINDS[type(self.default)]} from {self.low:g} to {self.high:g}'
+            kind = f'{len(self.default)} numbers' if self.is_vector else _KINDS[type(self.default)]
+            return f'{kind} from {self.low:g} to {self.high:g}'
         if self.choices:
             some = 'a list of some' if isinstance(self.default, tuple) else 'one'
             return f'{some} of {", ".join(map(repr, self.choices))}'
@@ -66,6 +73,8 @@ class Setting:
                 `name`.
         """
         kind = type(self.default)
+        if self.is_vector:
+            return self._check_vector(value, name)
         if kind is float and type(value) is int:
             value = float(value)
         elif kind is tuple and isinstance(value, list):
@@ -85,6 +94,15 @@ class Setting:
         if not fits:
             raise ConfigError(f'{name} is {value!r}; {self.wanted} is needed')
         return value
+
+    def _check_vector(self, value: Any, name: str) -> tuple[float, ...]:
+        numbers = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+        fits = len(numbers) == len(self.default) and all(
+            type(one) in (int, float) and self.low <= one <= self.high for one in numbers
+        )
+        if not fits:
+            raise ConfigError(f'{name} is {value!r}; {self.wanted} are needed')
+        return tuple(map(float, numbers))
 
 
 def setting(

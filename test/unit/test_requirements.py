@@ -22,11 +22,15 @@ ROOMS = {
     'serving': 'serve',
     'pipeline': 'pipeline',
     'training': 'pipeline',
-    'evaluation': 'evaluate',
+    'evaluation': 'bags',
+    'nodes': 'robot',
+    'robot': 'robot',
+    'safety': 'robot',
     'sim': 'evaluate',
 }
 COME_WITH = {'apsw': 'rosbags', 'h11': 'uvicorn', 'starlette': 'fastapi', 'triton': 'torch'}
-NOT_NEEDED = {'ray'}  # the code says how to get it
+# The code says how to get them, or goes without.
+NOT_NEEDED = {'control_msgs', 'foxglove_msgs', 'moveit_msgs', 'ray', 'tf2_ros'}
 MANIFEST = ElementTree.parse(ROOT / 'package.xml')
 ROS = {found.text for kind in ('depend', 'exec_depend') for found in MANIFEST.findall(kind)}
 MODULES = sorted(PACKAGE.rglob('*.py'))
@@ -87,7 +91,7 @@ def test_pip_reads_the_list(tmp_path):
     (file,) = tmp_path.glob('*/requires.txt')
     base, *extras = re.split(r'\n*\[(\w+)\]\n', file.read_text().strip())
     found = dict(zip(['policy', *extras[::2]], [base, *extras[1::2]], strict=True))
-    assert found.keys() == {'policy', 'serve', 'pipeline', 'evaluate'}
+    assert found.keys() == {'policy', 'bags', 'robot', 'serve', 'pipeline', 'evaluate'}
     for name, text in found.items():
         assert {str(Requirement(line)) for line in text.split()} == set(map(str, listed(name)))
 
@@ -96,15 +100,15 @@ def test_the_container_and_the_venv_read_the_list():
     dockerfile = (ROOT / 'docker' / 'Dockerfile').read_text().replace('\\\n', '')
     (pip,) = re.findall(r'^RUN .*pip install (.*)$', dockerfile, re.MULTILINE)
     words = [word for word in pip.split() if word[:2] != '--' and word != '/etc/pip/image.txt']
-    assert words == [f'/tmp/requirements/{name}.txt' for name in ('evaluate', 'serve')]
+    assert words == [f'/tmp/requirements/{name}.txt' for name in ('bags', 'robot', 'serve')]
     assert 'COPY requirements /tmp/requirements\n' in dockerfile
     script = (ROOT / 'tools' / 'setup_env.sh').read_text()
     read = re.findall(r'requirements\S*/\S*\.txt', script)
     assert set(read) == {f'requirements/{name}.txt' for name in ('*', 'development', 'ros')}
-    for name in ('policy', 'serve', 'pipeline', 'evaluate'):
+    for name in ('policy', 'bags', 'robot', 'serve', 'pipeline', 'evaluate'):
         assert names(listed(name)) <= names(listed('development'))
 
 
 def test_the_server_is_in_the_image():
-    image = names(listed('evaluate') + listed('serve'))
+    image = names(listed('bags') + listed('robot') + listed('serve'))
     assert {'python-multipart', 'msgpack', 'uvicorn', 'mujoco', 'nvidia-modelopt'} <= image

@@ -6,11 +6,13 @@ back. Tests compare the documentation and config/policy.yaml with it.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
 from typing import Any, TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pictures import PIXELS
 from trt_openvla_ros.policy.loading import ModelSettings
 from trt_openvla_ros.settings import field_of, list_settings, Setting, setting
@@ -142,22 +144,32 @@ class SimParameters:
 def declare(node: Node, cls: type) -> None:
     """Declare every parameter; rclpy raises for a wrong type or range, and tells the range."""
     for name, one in list_settings(cls).items():
-        node.declare_parameter(name, one.default, _descriptor(one))
+        default = list(one.default) if isinstance(one.default, tuple) else one.default
+        node.declare_parameter(name, default, _descriptor(one))
 
 
 def read(node: Node, cls: type[T]) -> T:
     """Read the current value of every parameter."""
-    return cls(**{name: node.get_parameter(name).value for name in list_settings(cls)})
+    return cls(**{name: _plain(node.get_parameter(name).value) for name in list_settings(cls)})
 
 
 def why_no_choice(name: str, value: Any, cls: type) -> str:
-    """Say why value is none of the choices of a parameter; '' if it is one."""
+    """Say why value is none of the choices of a parameter, or no such vector; '' if it is one."""
     # rclpy asks about every parameter of the node, use_sim_time among them.
-    known = list_settings(cls)
-    choices = known[name].choices if name in known else ()
-    if not choices or value in choices:
+    one = list_settings(cls).get(name)
+    if one is not None and one.is_vector:
+        try:
+            one.check(_plain(value), name)
+        except ConfigError as error:
+            return str(error)
+    if one is None or not one.choices or value in one.choices:
         return ''
-    return f'{name} is {value!r}; it must be one of {", ".join(map(repr, choices))}'
+    return f'{name} is {value!r}; it must be one of {", ".join(map(repr, one.choices))}'
+
+
+def _plain(value: Any) -> Any:
+    # rclpy gives arrays of numbers as array.array.
+    return tuple(value) if isinstance(value, array | list) else value
 
 
 def _descriptor(one: Setting) -> ParameterDescriptor:
@@ -167,6 +179,8 @@ def _descriptor(one: Setting) -> ParameterDescriptor:
     if one.low is not None and isinstance(one.default, int):
         limits = IntegerRange(from_value=one.low, to_value=one.high)
         descriptor.integer_range = [limits]
+    elif one.is_vector:  # rcl's ranges are for single numbers
+        descriptor.additional_constraints = one.wanted
     elif one.low is not None:
         limits = FloatingPointRange(from_value=one.low, to_value=one.high)
         descriptor.floating_point_range = [limits]
