@@ -31,8 +31,8 @@ serve: build  ## serve a policy on http://127.0.0.1:8000: CHECKPOINT=dir SERVE='
 	@$(overlay) && $(bin)/deploy_server --ros-args \
 	  -p checkpoint:=$(checkpoint) $(SERVE)
 
-test: build  ## run every test; with ROS=kilted, on that release of ROS 2
-	@$(overlay) && pytest test
+test: build  ## run every test, JOBS=2 files at once; with ROS=kilted, on that release of ROS 2
+	@$(overlay) && pytest -n $(or $(JOBS),2) --dist loadfile test
 
 lint:  ## check style
 	@$(env) && ruff check . && ruff format --check . && hadolint docker/Dockerfile && actionlint
