@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import numpy as np
 
+from trt_openvla_ros.camera_steps import CameraSteps, NO_STEPS
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.timings import Timings
+
+# The first six numbers of an action that moves an end effector; the gripper is behind them.
+MOTION = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
 
 
 class BasePolicy(Protocol):
@@ -71,8 +76,12 @@ class BasePolicy(Protocol):
             BrokenEngineError: An engine failed; the policy must be loaded again.
         """
 
-    def preview(self, image: np.ndarray) -> np.ndarray:
-        """Give the image as the model sees it: [S, S, 3] uint8 RGB, before normalising."""
+    def preview(self, image: np.ndarray | PreparedImage) -> np.ndarray:
+        """Give an image, or what `prepare` made of it, as the model sees it.
+
+        Returns:
+            [S, S, 3] uint8 RGB, before normalising.
+        """
 
     def close(self) -> None:
         """Free memory and connections; the policy cannot predict any more."""
@@ -80,7 +89,7 @@ class BasePolicy(Protocol):
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """What a policy's `prepare` made of an image: [G, S, S, 3] uint8 for its engine."""
+    """What a policy's `prepare` made of an image: [G, S, S, 3] uint8 for its engine, or server."""
 
     views: np.ndarray
 
@@ -104,6 +113,7 @@ class Description:
         image_tokens: Positions that an image takes in the model's context.
         preprocessor: Content of preprocessor_config.json.
         horizon: H, steps of one prediction.
+        camera: What the policy does to an image before the preprocessor does its part.
     """
 
     checkpoint: str
@@ -121,6 +131,7 @@ class Description:
     image_tokens: int
     preprocessor: Mapping[str, Any]
     horizon: int = 1
+    camera: CameraSteps = NO_STEPS
 
     def find(self, unnorm_key: str | None) -> tuple[str, ActionStatistics]:
         """Find the statistics of a data set; None takes the unnorm_key of the policy.
@@ -136,7 +147,7 @@ class Prediction:
     """The answer of a policy.
 
     Attributes:
-        actions: [H, D] float64; m, rad, gripper as in the data set (OXE: 0 closed, 1 open).
+        actions: [H, D] float64 in the units of the data set: x, y, z, rotation, gripper.
         normalised_actions: [H, D] float64 in [-1, 1], before statistics were applied.
         action_ids: [N] int64 token ids of the actions, D a step; none if another head gives them.
         generated_ids: [T] int64, the whole answer: kept reasoning, all that was written, its end.
@@ -188,50 +199,12 @@ class Transcript:
     text: str
 
 
-class PolicyTimings(TypedDict):
-    """Seconds by part of one prediction.
-
-    Attributes:
-        preprocess: Prompt, and views of an image that was not prepared.
-        vision: Pixel values and image embeddings.
-        prefill: Prompt to first token.
-        decode: All further tokens.
-        total: Image and instruction to prediction.
-    """
-
-    preprocess: float
-    vision: float
-    prefill: float
-    decode: float
-    total: float
-
-
-class Timings(PolicyTimings, total=False):
-    """Seconds by part, with the parts that a server and its client add.
-
-    Attributes:
-        read: Parsing of the request and decoding of its image, in the server.
-        queue: Waiting for the policy, in the server.
-        request: Everything in the server.
-        round_trip: Everything, as the client saw it.
-    """
-
-    read: float
-    queue: float
-    request: float
-    round_trip: float
-
-
-# Parts that every prediction has, in order.
-PARTS = tuple(PolicyTimings.__annotations__)
-
-
 @dataclass(frozen=True)
 class ActionStatistics:
     """The statistics with which one data set normalised its actions.
 
     Attributes:
-        q01, q99: [D] float64 in the action's units (m, rad; gripper unitless).
+        q01, q99: [D] float64 in the data set's units (docs/actions.md).
         mask: [D] bool; False for entries that keep the model's value (the gripper).
     """
 
@@ -295,6 +268,6 @@ def find_statistics(
         asked = f'unnorm_key {unnorm_key!r} is not in' if unnorm_key else 'no unnorm_key for'
         raise ConfigError(
             f'{asked} {source}; its keys and their ranges '
-            f'(x y z [m], roll pitch yaw [rad], gripper):{lines}'
+            f"(x y z, rotation, gripper, in the data set's units):{lines}"
         )
     return unnorm_key, statistics[unnorm_key]

@@ -21,6 +21,10 @@ class SizeError(InputError):
     """An image with more pixels or bytes than are allowed."""
 
 
+class ImageError(InputError):
+    """An image whose size does not fit the settings of the camera."""
+
+
 class EngineError(PolicyError):
     """A backend failed to load or to compute."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
+from typing import Any
 
 from trt_openvla_ros.errors import ConfigError
 
@@ -49,3 +50,32 @@ def read_text(path: Path) -> str:
         raise ConfigError(f'{path} is not text in UTF-8: it has a NUL; save it as UTF-8')
     # Line ends of Windows, and of old Macs, are those of Python.
     return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a file of YAML into plain values; None if it is empty.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not YAML; the message begins with its path.
+    """
+    return parse_yaml(read_text(path), str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Turn YAML into plain values.
+
+    Args:
+        text: The YAML.
+        source: Where it is from, for messages.
+
+    Raises:
+        ConfigError: It is not YAML.
+    """
+    # Imported here, because a program without such files does not need PyYAML.
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    # Too deep, or of a value that cannot be, such as a 99th day.
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f'{source} is not YAML: {" ".join(str(error).split())}') from error

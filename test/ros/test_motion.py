@@ -6,9 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from trt_openvla_ros.nodes.motion import Robot
+from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.nodes.motion import Robot, to_action
+from trt_openvla_ros.robot.meaning import Meaning
 
 PUT = 'put the spoon on the towel'
+METRES = Meaning(1.0, 1.0, 'euler_xyz', 'bridge', 'base', 'open', 5.0)
+SHARES = Meaning(0.05, 0.5, 'rotation_vector', 'measured', 'base', 'open', 20.0)
 
 
 def direction(vector):
@@ -63,7 +67,7 @@ def test_limiting_leaves_the_prediction_as_it_was():
     prediction = np.array([3.0, 0.0, 4.0, 0.3, 0.0, 0.4, 1.5])
     before = prediction.copy()
 
-    action, limited = Robot(1.0, 0.1, 0.0, 100.0).limit(prediction)
+    action, limited = Robot(1.0, 0.1, 0.0, 100.0).limit(prediction, METRES)
 
     assert limited
     np.testing.assert_allclose(action, [0.6, 0.0, 0.8, 0.06, 0.0, 0.08, 100.0], rtol=1e-12)
@@ -71,7 +75,7 @@ def test_limiting_leaves_the_prediction_as_it_was():
 
 
 def test_no_motion_needs_no_limit():
-    action, limited = Robot(1.0, 0.1, 0.0, 1.0).limit(np.zeros(7))
+    action, limited = Robot(1.0, 0.1, 0.0, 1.0).limit(np.zeros(7), METRES)
 
     assert not limited
     assert list(action) == [0.0] * 7
@@ -101,3 +105,90 @@ def test_gripper_that_is_no_opening_from_0_to_1_is_refused(graph, tmp_path, ends
     assert not probe.transit('configure')
 
     probe.wait(lambda: any("gripper of 'claw'" in log for log in probe.logs), 'reason')
+
+
+def test_limits_are_metres_and_radians_whatever_the_unit():
+    action = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0])  # 0.05 m and 0.5 rad
+
+    limited, shortened = Robot(0.02, 0.25, 0.0, 1.0).limit(action, SHARES)
+
+    assert shortened
+    np.testing.assert_allclose(limited, [0.4, 0.0, 0.0, 0.0, 0.5, 0.0, 1.0])
+    assert not Robot(0.05, 0.5, 0.0, 1.0).limit(action, SHARES)[1]
+
+
+@pytest.mark.parametrize(
+    ('given', 'ends', 'value', 'published'),
+    [
+        ('open', (0.0, 1.0), 0.3, 'open'),
+        ('open', (1.0, 0.0), 0.7, 'closed'),
+        ('open', (0.8, -0.04), 0.8 - 0.3 * 0.84, 'unknown'),
+        ('closed', (0.0, 1.0), 0.7, 'open'),
+        ('none', (0.0, 1.0), 0.3, 'none'),
+        ('unknown', (0.0, 1.0), 0.3, 'unknown'),
+    ],
+)
+def test_meaning_of_the_gripper_is_that_of_the_published_number(given, ends, value, published):
+    robot, meaning = Robot(0.0, 0.0, *ends), Meaning(gripper=given)
+
+    action, _ = robot.limit(np.array([0.0] * 6 + [0.3]), meaning)
+
+    assert action[6] == pytest.approx(value)
+    assert robot.as_published(meaning).gripper == published
+
+
+def test_chunk_has_all_steps_each_limited():
+    steps = np.array([[0.2, 0, 0, 0, 0, 0, 1], [1.0, 0, 0, 0, 0, 2.0, 0.2]])
+    timings = dict.fromkeys(('preprocess', 'vision', 'prefill', 'decode', 'total'), 0.0)
+    ids = np.zeros(0, np.int64)
+    prediction = Prediction(steps, steps / 2, ids, ids, '', '', 'libero_10', timings)
+
+    message = to_action(prediction, Robot(0.02, 0.25, 0.0, 1.0), SHARES)
+
+    assert list(message.action) == [0.2, 0, 0, 0, 0, 0, 1]
+    np.testing.assert_allclose(message.chunk[7:], [0.4, 0, 0, 0, 0, 0.5, 0.2])
+    assert list(message.chunk[:7]) == list(message.action)
+    assert message.limited
+    one = Prediction(steps[:1], steps[:1], ids, ids, '', '', 'libero_10', timings)
+    assert list(to_action(one, Robot(0.0, 0.0, 0.0, 1.0), SHARES).chunk) == []
+
+
+def test_action_says_what_its_numbers_are(graph, golden):
+    probe = graph.start(unnorm_key='other_arm')
+    probe.instruct(PUT)
+
+    meaning = probe.act(golden.image('case20')).meaning
+
+    assert (meaning.translation_unit, meaning.rotation_unit) == (0.05, 0.5)
+    assert (meaning.rotation, meaning.reference) == ('rotation_vector', 'measured')
+    assert (meaning.frame, meaning.gripper, meaning.control_rate) == ('base', 'open', 20.0)
+    assert meaning.source.endswith('action_meanings.yaml')
+
+
+def test_limit_in_metres_of_an_unknown_unit_is_refused(graph):
+    graph.add(action_meanings='', max_rotation=0.1)
+    probe = graph.probe()
+
+    assert not probe.transit('configure')
+    probe.wait(
+        lambda: any('state rotation_unit of toy_arm' in log for log in probe.logs), 'reason'
+    )
+
+
+def test_limit_of_an_unknown_unit_cannot_be_set_at_run_time(graph):
+    probe = graph.start(action_meanings='')
+
+    answer = probe.set(max_translation=0.05)[0]
+
+    assert not answer.successful
+    assert "nobody knows how much a unit of 'toy_arm' is" in answer.reason
+
+
+def test_broken_file_of_meanings_ends_configure_before_the_model_is_loaded(graph, tmp_path):
+    (tmp_path / 'mine.yaml').write_text('toy_arm: {gripper: ajar}')
+    graph.add(action_meanings=str(tmp_path / 'mine.yaml'), checkpoint='/nowhere')
+    probe = graph.probe()
+
+    assert not probe.transit('configure')
+    wanted = "mine.yaml: toy_arm: gripper is 'ajar'"
+    probe.wait(lambda: any(wanted in log for log in probe.logs), 'reason')

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trt_openvla_ros.arguments import read_settings
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.serving.settings import ServerSettings
-from trt_openvla_ros.settings import describe_settings, list_settings, read_settings, setting
+from trt_openvla_ros.settings import describe_settings, list_settings, setting
 
 CONFIG = Path(__file__).parents[2] / 'config'
 
@@ -130,6 +131,8 @@ def test_files_are_read_in_every_encoding_that_they_name(tmp_path, encoding):
         ('/**: {ros__parameters: {1: 33}}', 'unknown setting 1'),
         ('a: [', 'is not YAML'),
         ('!!python/object:os.system {}', 'is not YAML'),
+        ('[' * 10_000, 'is not YAML'),
+        ('a: 2001-99-99', 'is not YAML'),
     ],
 )
 def test_a_wrong_file_is_told_with_the_way_out(write, text, reason):
@@ -162,3 +165,35 @@ def test_help_names_everything():
 def test_server_yaml_shows_every_default():
     values = yaml.safe_load((CONFIG / 'server.yaml').read_text())
     assert values['deploy_server']['ros__parameters'] == vars(ServerSettings())
+
+
+@dataclass(frozen=True)
+class Boxes:
+    box: tuple[float, ...] = setting((0.0, 0.0, 1.0), 'A corner [m].', low=-2.0, high=2.0)
+
+
+def test_vector_has_as_many_numbers_as_its_default(write):
+    path = write('program: {ros__parameters: {box: [1, -2.0, 0.5]}}')
+    told = read_settings(Boxes, ['--ros-args', '--params-file', path], 'program')
+
+    assert told.box == (1.0, -2.0, 0.5)
+    assert all(type(number) is float for number in told.box)
+    assert read_settings(Boxes, ['--box', '[0, 0, 2]'], 'program').box == (0.0, 0.0, 2.0)
+    assert list_settings(Boxes)['box'].is_vector
+    assert 'box: (0.0, 0.0, 1.0) (3 numbers from -2 to 2)' in describe_settings(Boxes)
+
+
+@pytest.mark.parametrize(
+    'given',
+    ['[1, 2]', '[1, 2, 3]', '[1, 2, true]', '[1, 2, x]', '[1, 2, .nan]', '1', 'abc', '[]', '{}'],
+)
+def test_vector_that_does_not_fit_is_refused(given):
+    with pytest.raises(ConfigError, match=r'box is .*; 3 numbers from -2 to 2 are needed'):
+        read_settings(Boxes, ['--box', given], 'program')
+
+
+def test_names_are_no_vector():
+    names = setting(('a', 'b'), 'Names.', choices=('a', 'b')).metadata['setting']
+
+    assert not names.is_vector
+    assert names.check(['b'], 'names') == ('b',)

@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from trt_openvla_ros.contracts import BasePolicy, Prediction
+from trt_openvla_ros.contracts import BasePolicy, Prediction, PreparedImage
 from trt_openvla_ros.nodes.conversions import age_of, to_message
 from trt_openvla_ros.nodes.motion import Robot, to_action
 from trt_openvla_ros.nodes.parameters import PolicyParameters
@@ -23,6 +23,7 @@ from trt_openvla_ros.nodes.topics import (
     REASONING_STREAM,
     Topic,
 )
+from trt_openvla_ros.robot.meaning import find_meaning, read_meanings
 from trt_openvla_ros.safety.gate import admit
 
 
@@ -32,13 +33,13 @@ class Step:
 
     Attributes:
         source: Message of the image.
-        image: [H, W, 3] uint8 RGB.
+        image: What the policy answered: [H, W, 3] uint8 RGB, or what `prepare` made of it.
         instruction: Instruction that the policy followed.
         prediction: Answer of the policy.
     """
 
     source: Image | CompressedImage
-    image: np.ndarray
+    image: np.ndarray | PreparedImage
     instruction: str
     prediction: Prediction
 
@@ -46,13 +47,14 @@ class Step:
 class Outputs:
     """The publishers of a policy, from configure to cleanup."""
 
-    def __init__(self, node: LifecycleNode, policy: BasePolicy) -> None:
-        """Make the publishers on a node.
+    def __init__(self, node: LifecycleNode, policy: BasePolicy, action_meanings: str) -> None:
+        """Make the publishers on a node; action_meanings is the file over the table.
 
         Raises:
-            ConfigError: A QoS override cannot be used.
+            ConfigError: A QoS override, or the file, cannot be used.
         """
         self._node, self._policy = node, policy
+        self._meanings = read_meanings(action_meanings)
         self._sequence = 0
         self._publishers: dict[Topic, LifecyclePublisher] = {}
         for topic in (ACTION, REASONING, REASONING_STREAM, PROMPT_IMAGE):
@@ -85,7 +87,8 @@ class Outputs:
         """
         description, source = self._policy.description, step.source
         admit(step.prediction, description, parameters.max_forced_tokens)
-        message = to_action(step.prediction, Robot.of(parameters))
+        meaning = find_meaning(self._meanings, step.prediction.unnorm_key)
+        message = to_action(step.prediction, Robot.of(parameters), meaning)
         message.header.stamp = source.header.stamp
         message.header.frame_id = parameters.action_frame
         message.camera_frame = source.header.frame_id
