@@ -1,0 +1,153 @@
+"""The last check of every command: it follows a wanted pose within all limits, tick by tick.
+
+What it lets out is never faster than the limits, changes its velocity no faster than they say,
+and can always brake to a stop before it leaves the workspace, enters a keep-out box or tilts the
+tool too far: each tick first proves that braking from where it would lead is possible, and
+brakes if it is not. v² / 2a bounds the way of braking for ticks of any length, because each
+moves by the velocity at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import math
+
+import numpy as np
+
+from trt_openvla_ros.poses import Pose
+from trt_openvla_ros.safety.limits import GateSettings
+from trt_openvla_ros.safety.space import Space
+
+_ZERO = np.zeros(3)
+_THERE = 1e-9  # [m] and [rad]
+
+
+class Governor:
+    """The command that goes out: its pose, its velocity and its twist."""
+
+    def __init__(self, settings: GateSettings, space: Space) -> None:
+        """Begin without a command."""
+        self._settings, self._space = settings, space
+        self._time = self._seconds = 0.0
+        self.pose: Pose | None = None
+        self.forget()
+
+    def start(self, pose: Pose, now: float) -> None:
+        """Begin at a pose where the end effector may be, at rest."""
+        self.forget()
+        self.pose, self._time = pose, now
+
+    def forget(self) -> None:
+        """Have no command any more."""
+        self.pose = None
+        self.velocity, self.turning, self.twist = _ZERO, _ZERO, np.zeros(6)
+        self.braked = False
+
+    def follow(self, wanted: Pose, now: float) -> Pose:
+        """Move toward a wanted pose, as far as the limits allow.
+
+        Sets:
+            pose, velocity, turning: The command [m/s, rad/s, base axes].
+            braked: Whether it braked because going on would have left the allowed space.
+        """
+        limits = self._settings
+        way, turn = self.pose.step_to(wanted)
+        seconds = self._elapsed(now)
+        if seconds <= 0.0:
+            return self.pose
+        if not (np.isfinite(way).all() and np.isfinite(turn).all()):
+            way, turn = _ZERO, _ZERO  # which brakes
+        self.velocity, stopped = _next_velocity(
+            self.velocity,
+            way,
+            (limits.max_speed, limits.max_acceleration),
+            seconds,
+            lambda step: self._space.has_way(self.pose.position, self.pose.position + step),
+        )
+        self.turning, caught = _next_velocity(
+            self.turning,
+            turn,
+            (limits.max_angular_speed, limits.max_angular_acceleration),
+            seconds,
+            lambda step: self._space.cone.has_turn(self.pose, step),
+        )
+        self.braked = stopped or caught
+        self.pose = self.pose.moved(self.velocity * seconds, self.turning * seconds)
+        self._seconds = seconds
+        return self.pose
+
+    def steer(self, correction: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+        """Make the twist of this tick, after `follow`.
+
+        Args:
+            correction: Velocity [3] m/s and angular velocity [3] rad/s to add to those of the
+                command; None lets the twist die away.
+
+        Returns:
+            [6] m/s and rad/s, within the same limits as the command.
+        """
+        limits = self._settings
+        wanted = np.zeros(6)
+        if correction is not None:
+            wanted[:3] = _shorten(self.velocity + correction[0], limits.max_speed)
+            wanted[3:] = _shorten(self.turning + correction[1], limits.max_angular_speed)
+        change = wanted - self.twist
+        change[:3] = _shorten(change[:3], limits.max_acceleration * self._seconds)
+        change[3:] = _shorten(change[3:], limits.max_angular_acceleration * self._seconds)
+        self.twist = self.twist + change
+        return self.twist
+
+    def _elapsed(self, now: float) -> float:
+        """Seconds since the last tick; 0, at rest, if the clock jumped."""
+        seconds = now - self._time
+        self._time = now
+        self._seconds = seconds
+        if not 0.0 <= seconds <= self._settings.max_tick_gap:
+            self.velocity, self.turning, self.twist = _ZERO, _ZERO, np.zeros(6)
+            self._seconds = 0.0
+        return self._seconds
+
+
+def _next_velocity(
+    velocity: np.ndarray,
+    way: np.ndarray,
+    limits: tuple[float, float],
+    seconds: float,
+    may_go: Callable[[np.ndarray], bool],
+) -> tuple[np.ndarray, bool]:
+    """Choose the velocity for one tick.
+
+    Args:
+        velocity: [3] velocity so far.
+        way: [3] from where the command is to where it is wanted.
+        limits: Highest speed, and largest change of velocity in a second.
+        seconds: Length of the tick.
+        may_go: Whether a straight step [3] from where the command is stays in the allowed space.
+
+    Returns:
+        The velocity, and whether it brakes because nothing else is safe.
+    """
+    top, acceleration = limits
+    distance = float(np.linalg.norm(way))
+    change = acceleration * seconds
+    # So fast that after this tick the rest of the way is still enough to brake.
+    speed = math.sqrt(change**2 + 2 * acceleration * distance) - change
+    if distance <= 0.5 * change * seconds:
+        speed = distance / seconds
+    speed = min(speed, top, distance / seconds)
+    wanted = way * (speed / distance) if distance > _THERE else _ZERO
+    chosen = velocity + _shorten(wanted - velocity, change)
+    if may_go(_until_rest(chosen, acceleration, seconds)):
+        return chosen, False
+    old = float(np.linalg.norm(velocity))
+    return velocity * (max(0.0, old - change) / old) if old > 0.0 else _ZERO, True
+
+
+def _until_rest(velocity: np.ndarray, acceleration: float, seconds: float) -> np.ndarray:
+    """Longest way [3] of one tick at a velocity and of braking after it."""
+    return velocity * (seconds + float(np.linalg.norm(velocity)) / (2 * acceleration))
+
+
+def _shorten(vector: np.ndarray, limit: float) -> np.ndarray:
+    length = float(np.linalg.norm(vector))
+    return vector * (limit / length) if length > limit else vector

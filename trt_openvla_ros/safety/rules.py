@@ -1,0 +1,135 @@
+"""The rules of the motion gate, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from trt_openvla_ros.safety.verdicts import Rule, Verdict
+
+_CLIP, _HOLD, _STOP = Verdict.CLIP, Verdict.HOLD, Verdict.STOP
+
+RULES = (
+    Rule('enabled', 'Whether motion is enabled.', (), '', _HOLD),
+    Rule('clock', 'Time between two ticks of the watchdog.', ('max_tick_gap',), 's', _HOLD, True),
+    Rule(
+        'deadman',
+        'Time since the deadman was heard pressed.',
+        ('deadman_timeout', 'stop_after'),
+        's',
+        _STOP,
+        True,
+    ),
+    Rule('instruction', 'Whether the instruction is blank.', (), '', _HOLD, True),
+    Rule(
+        'controller',
+        "The controller's own status, and the time since it was heard.",
+        ('controller_timeout', 'stop_after'),
+        's',
+        _STOP,
+        True,
+    ),
+    Rule(
+        'pose_age',
+        'Age of the measured pose.',
+        ('max_pose_age', 'base_frame', 'stop_after'),
+        's',
+        _STOP,
+        True,
+    ),
+    Rule(
+        'policy',
+        'Time since the last step began that passed, while the robot moves.',
+        ('action_timeout', 'stop_after'),
+        's',
+        _STOP,
+        True,
+    ),
+    Rule(
+        'image_age',
+        'Age of the image, at arrival and while its step is executed.',
+        ('max_image_age', 'stop_after'),
+        's',
+        _STOP,
+        True,
+    ),
+    Rule('finite', 'Whether every number is finite, and there are 7 in a step.', (), '', _HOLD),
+    Rule('frame', 'Frame of the action.', ('base_frame', 'tool_frame'), '', _HOLD),
+    Rule(
+        'meaning',
+        'Whether units, rotation, reference, frame and rate are known.',
+        ('reference', 'control_rate'),
+        '',
+        _HOLD,
+    ),
+    Rule('forced_tokens', 'Forced tokens.', ('max_forced_tokens',), '', _HOLD),
+    Rule('sequence', 'Whether the number of the action is new and larger.', (), '', _HOLD),
+    Rule('action_age', 'Age of the action at arrival.', ('max_action_age',), 's', _HOLD),
+    Rule('action_rate', 'Actions in the last second.', ('max_action_rate',), 'Hz', _HOLD),
+    Rule('step', 'Length of the step.', ('max_step',), 'm', _CLIP),
+    Rule('step_angle', 'Angle of the step.', ('max_step_angle',), 'rad', _CLIP),
+    Rule('speed', 'Length of the step by the control period.', ('max_speed',), 'm/s', _CLIP),
+    Rule(
+        'angular_speed',
+        'Angle of the step by the control period.',
+        ('max_angular_speed',),
+        'rad/s',
+        _CLIP,
+    ),
+    Rule('jump', 'Difference of its translation from the last.', ('max_jump',), 'm', _HOLD),
+    Rule(
+        'jump_angle',
+        'Difference of its rotation from the last.',
+        ('max_jump_angle',),
+        'rad',
+        _HOLD,
+    ),
+    Rule(
+        'leash',
+        'Distance of target and command from the measured pose, and way of the command while that '
+        'pose does not change; twice the limit stops.',
+        ('leash',),
+        'm',
+        _STOP,
+        True,
+    ),
+    Rule(
+        'leash_angle',
+        'Angle of target and command from the measured pose, and turn of the command while that '
+        'pose does not change; twice the limit stops.',
+        ('leash_angle',),
+        'rad',
+        _STOP,
+        True,
+    ),
+    Rule('workspace', 'Distance of the target outside the box.', ('workspace',), 'm', _CLIP),
+    Rule(
+        'keep_out',
+        'Number of the box that the target, or the straight way to it, meets.',
+        ('keep_out_1', 'keep_out_2', 'keep_out_3', 'keep_out_4'),
+        '',
+        _HOLD,
+    ),
+    Rule(
+        'tilt',
+        'Tilt of the tool at the target and on the way.',
+        ('max_tilt', 'tool_axis', 'upright_axis'),
+        'rad',
+        _CLIP,
+    ),
+    Rule('gripper', 'Distance of the last number from 0 to 1.', (), '', _CLIP),
+    Rule(
+        'gripper_rate',
+        'Change of the opening that is asked for, by the time of a tick.',
+        ('max_gripper_rate',),
+        '1/s',
+        _CLIP,
+        True,
+    ),
+    Rule('errors', 'Refused actions in a row.', ('max_errors',), '', _STOP),
+    Rule(
+        'brake',
+        'Whether the command must brake, because it would leave the allowed space otherwise.',
+        ('max_acceleration', 'max_angular_acceleration'),
+        '',
+        _CLIP,
+        True,
+    ),
+)
