@@ -14,7 +14,11 @@ from trt_openvla_ros.serving.settings import ServerSettings, TOKEN_VARIABLE
 
 PAGE = (ROOT / 'docs' / 'serving.md').read_text()
 SECTION = (ROOT / 'README.md').read_text().split('\n## Serve it over HTTP\n')[1].split('\n## ')[0]
-EXAMPLES = [block.code for block in blocks('python') if 'Client(' in block.code]
+EXAMPLES = [
+    block.code
+    for block in blocks('python')
+    if 'Client(' in block.code and 'rclpy' not in block.code
+]
 
 
 def commands(word):

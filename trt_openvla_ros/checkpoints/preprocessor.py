@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from trt_openvla_ros.camera_steps import CameraSteps, RESIZES
 from trt_openvla_ros.checkpoints.json_files import checked, Positive, Schema
 
 # Pillow's numbers, which tvf_resize_params of the file uses.
@@ -33,6 +34,17 @@ class Geometry:
     size: tuple[int, int] | int
     crop: tuple[int, int]
     interpolation: int
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """Give (height, width) to which an image of this height and width is resized [px]."""
+        if not isinstance(self.size, int):
+            return self.size
+        scaled = int(self.size * max(height, width) / min(height, width))
+        return (scaled, self.size) if width <= height else (self.size, scaled)
+
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """Give left and upper edge of the part that is kept of a resized image [px]."""
+        return round((width - self.crop[1]) / 2), round((height - self.crop[0]) / 2)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,12 @@ class _Normalise(Schema):
     std: _Spread | None = None
 
 
+class _Camera(Schema):
+    center_crop: bool | None = None
+    jpeg_round_trip: bool | None = None
+    resize: Literal[RESIZES] | None = None
+
+
 class _Preprocessor(Schema):
     input_sizes: Annotated[
         list[Annotated[list[_Side], Field(min_length=2, max_length=3)]],
@@ -84,6 +102,8 @@ class _Preprocessor(Schema):
     tvf_normalize_params: list[_Normalise] | None = None
     tvf_do_letterbox: bool | list[bool] | None = None
     tvf_letterbox_fill: _Fill | list[_Fill | None] | None = None
+    # Ours: steps before the image processor, which no released checkpoint states.
+    camera: _Camera | None = None
 
     @model_validator(mode='before')
     @classmethod
@@ -106,6 +126,7 @@ class _Preprocessor(Schema):
         return self
 
 
+CAMERA = 'camera'
 PIXEL_KEYS = tuple(_Preprocessor.model_fields)  # that decide the pixel values
 _PER_TOWER = ('interpolations', 'means', 'stds', 'tvf_resize_params', 'tvf_crop_params')
 _PER_TOWER += ('tvf_normalize_params',)
@@ -142,6 +163,21 @@ def read_preprocessor(
     # The reference pads once, with the last tower's mean colour.
     red, green, blue = fill or [int(mean * 255) for mean in config.means[-1]]
     return branches, (red, green, blue)
+
+
+def stated_camera(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the steps before the image processor that preprocessor_config.json states.
+
+    Args:
+        content: Content of the file, which `read_preprocessor` has read.
+    """
+    stated = content.get(CAMERA) or {}
+    return {k: v for k, v in stated.items() if k in _Camera.model_fields and v is not None}
+
+
+def with_camera(content: Mapping[str, Any], steps: CameraSteps) -> dict[str, Any]:
+    """Give preprocessor_config.json that states the steps; those of the camera are left out."""
+    return {**content, CAMERA: {name: getattr(steps, name) for name in _Camera.model_fields}}
 
 
 def write_preprocessor(side: int, norms: Sequence[Norm], letterbox: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from trt_openvla_ros.checkpoints.foreign import (
 from trt_openvla_ros.checkpoints.json_files import checked, OTHER_CONFIG, read_object, Schema
 from trt_openvla_ros.checkpoints.llama import PREFIX
 from trt_openvla_ros.checkpoints.llama_config import LlamaConfig, read_text_config
-from trt_openvla_ros.checkpoints.preprocessor import PIXEL_KEYS
+from trt_openvla_ros.checkpoints.preprocessor import CAMERA, PIXEL_KEYS
 from trt_openvla_ros.checkpoints.shards import read_shards, Shard
 from trt_openvla_ros.checkpoints.statistics import DataSets
 from trt_openvla_ros.checkpoints.tensor_files import list_shards
@@ -109,6 +109,12 @@ class Checkpoint:
     @cached_property
     def _facts(self) -> _Config:
         return checked(_Config, self.config, self.path / CONFIG, OTHER_CONFIG)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the checkpoint: its directory, its Hub id, and what it was loaded from."""
+        hub = [part for part in self.path.parts if part.startswith('models--')]
+        return [self.path.name, *hub, str(self.config.get('_name_or_path', ''))]
 
     @property
     def llm_backbone_id(self) -> str:
@@ -277,4 +283,4 @@ def _read_preprocessor(path: Path) -> dict[str, Any]:
                 f'{flat} and {nested} differ in {key}: {str(older[key])[:80]} and '
                 f'{str(newer[key])[:80]}; one of both is left of another save, so delete it'
             )
-    return newer
+    return {**{key: older[key] for key in (CAMERA,) if key in older}, **newer}

@@ -78,7 +78,7 @@ class DataSets:
         if not entries:
             raise ConfigError(
                 f'{source} is empty, or has no norm_stats; without statistics token ids cannot '
-                'become metres and radians'
+                'become actions'
             )
         action = entries.get('action')
         if isinstance(action, dict) and {'q01', 'q99', 'mask', 'mean', 'std'} & action.keys():

@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trt_openvla_ros.contracts import Prediction
+from trt_openvla_ros.contracts import MOTION, Prediction
 
 _WIDTH = 640  # [px] of the picture
 _MARGIN, _LINE, _BAR = 12, 20, 220  # [px]
@@ -15,8 +15,8 @@ _COLUMNS = 78  # characters of a line of text
 _MOST_REASONING = 24  # lines
 _PAPER, _INK, _FAINT, _ACCENT = (255, 255, 255), (20, 20, 20), (200, 200, 200), (30, 100, 200)
 _ROWS = (
-    *((name, 'm') for name in ('x', 'y', 'z')),
-    *((name, 'rad') for name in ('roll', 'pitch', 'yaw')),
+    *((name, 'm') for name in MOTION[:3]),
+    *((name, 'rad') for name in MOTION[3:]),
     ('gripper', ''),
 )
 

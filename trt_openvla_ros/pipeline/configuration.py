@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from trt_openvla_ros.arguments import read_settings
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pipeline import openvla_run
 from trt_openvla_ros.pipeline.build_engine import stage as build_engine
@@ -12,7 +13,7 @@ from trt_openvla_ros.pipeline.quantize import stage as quantize
 from trt_openvla_ros.pipeline.save_backbone import stage as save_backbone
 from trt_openvla_ros.pipeline.settings import Common
 from trt_openvla_ros.pipeline.verify import stage as verify
-from trt_openvla_ros.settings import read_settings, setting
+from trt_openvla_ros.settings import setting
 
 # The stages in the order in which they run.
 STAGES = ('save_backbone', 'quantize', 'build_engine', 'verify')

@@ -113,7 +113,7 @@ def collect_frames(settings: FrameSettings, section: str, first_seed: int) -> li
     if place is None:
         return _simulated(settings.frames, first_seed, section)
     if settings.bag:
-        from trt_openvla_ros.pipeline.bag import Bag
+        from trt_openvla_ros.bags.images import Bag
 
         with Bag.open(place, settings.image_topic, settings.instruction_topic, section) as bag:
             return [

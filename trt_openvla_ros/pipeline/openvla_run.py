@@ -63,6 +63,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         common.prompt_style or None,
         max_new_tokens=common.max_new_tokens,
         vision_engine=settings.vision_engine or None,
+        camera=common,
     )
     # A first prediction, untimed, because it also allocates and compiles.
     policy.predict(image, settings.instruction)

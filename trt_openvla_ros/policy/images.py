@@ -109,16 +109,9 @@ def _letterbox(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
 
 def _resize(geometry: Geometry, image: Image.Image) -> Image.Image:
     width, height = image.size
-    if isinstance(geometry.size, int):
-        short, long = sorted(image.size)
-        scaled = int(geometry.size * long / short)
-        new = (geometry.size, scaled) if width <= height else (scaled, geometry.size)
-    else:
-        new = geometry.size[::-1]
+    new = geometry.target(height, width)[::-1]
     if new != image.size:
         image = image.resize(new, geometry.interpolation)
     width, height = image.size
-    crop_height, crop_width = geometry.crop
-    top = round((height - crop_height) / 2)
-    left = round((width - crop_width) / 2)
-    return image.crop((left, top, left + crop_width, top + crop_height))
+    left, top = geometry.corner(height, width)
+    return image.crop((left, top, left + geometry.crop[1], top + geometry.crop[0]))

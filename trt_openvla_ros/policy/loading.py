@@ -9,6 +9,7 @@ from trt_openvla_ros.checkpoints.artifact import Manifest
 from trt_openvla_ros.checkpoints.foreign import find_directory
 from trt_openvla_ros.engines.base import DTYPES, WEIGHTS
 from trt_openvla_ros.errors import ArtifactError, ConfigError
+from trt_openvla_ros.policy.camera import CameraSettings
 from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.prompt import PROMPT_STYLES
 from trt_openvla_ros.policy.spec import DRAFT_TOKENS, MAX_NEW_TOKENS
@@ -19,14 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class _Model:
     """Settings that choose a model and how it runs."""
 
     checkpoint: str = setting('', 'Directory of a Hugging Face OpenVLA checkpoint, or its Hub id.')
     unnorm_key: str = setting(
         '',
-        'Data set whose statistics turn bins into m and rad; may be empty if the checkpoint has '
-        'only one.',
+        "Data set whose statistics turn bins into the data set's units; may be empty if the "
+        'checkpoint has only one.',
     )
     engine: str = setting(
         'torch',
@@ -92,6 +93,12 @@ class ModelSettings:
     )
 
 
+# Fields of the last base come first.
+@dataclass(frozen=True)
+class ModelSettings(CameraSettings, _Model):
+    """Settings that choose a model, how it runs, and what it sees of an image."""
+
+
 def check_checkpoint(settings: ModelSettings) -> None:
     """Check, before anything is loaded, that the checkpoint may be loaded.
 
@@ -144,4 +151,5 @@ def open_policy(settings: ModelSettings) -> Policy:
         weights=settings.weights or None,
         draft_tokens=settings.draft_tokens,
         keep_reasoning=settings.keep_reasoning,
+        camera=settings,
     )

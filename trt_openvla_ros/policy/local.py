@@ -9,11 +9,12 @@ import time
 import numpy as np
 
 from trt_openvla_ros.checkpoints.released import Checkpoint
-from trt_openvla_ros.contracts import Prediction, PreparedImage, Timings, Transcript
+from trt_openvla_ros.contracts import Prediction, PreparedImage, Transcript
 from trt_openvla_ros.engines.base import computing, Engines
 from trt_openvla_ros.engines.memory import free_memory
 from trt_openvla_ros.engines.registry import open_engines
 from trt_openvla_ros.errors import ConfigError, EngineError
+from trt_openvla_ros.policy.camera import camera_steps, CameraSettings
 from trt_openvla_ros.policy.images import refuse_unused
 from trt_openvla_ros.policy.memory import Memory
 from trt_openvla_ros.policy.reasoning import parse_fields, split_answer
@@ -24,6 +25,7 @@ from trt_openvla_ros.policy.spec import (
     SHORT_INSTRUCTION,
 )
 from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
+from trt_openvla_ros.timings import Timings
 
 
 class Policy:
@@ -73,6 +75,7 @@ class Policy:
         weights: str | None = None,
         draft_tokens: int = DRAFT_TOKENS,
         keep_reasoning: int = 0,
+        camera: CameraSettings | None = None,
     ) -> Policy:
         """Load a checkpoint in the released Hugging Face format, or an artifact of the pipeline.
 
@@ -99,6 +102,8 @@ class Policy:
                 for none. Other engines than torch try none.
             keep_reasoning: Steps for which a reasoning model keeps what it wrote before MOVE
                 REASONING, instead of writing it anew.
+            camera: What is done to an image before the checkpoint's processor; None lets the
+                checkpoint decide.
 
         Raises:
             ConfigError: The checkpoint or an argument cannot be used.
@@ -119,6 +124,7 @@ class Policy:
             max_forced_tokens=max_forced_tokens,
             draft_tokens=draft_tokens,
             keep_reasoning=keep_reasoning,
+            camera=camera_steps(checkpoint, camera),
         )
         engines = open_engines(
             checkpoint, spec.lengths, engine, vision_engine, device, dtype, weights
@@ -134,11 +140,13 @@ class Policy:
 
     def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
         """Resize an image, which takes most of the time that a prediction spends on the CPU."""
-        return PreparedImage(self.spec.processor(image))
+        return PreparedImage(self.spec.views(image))
 
-    def preview(self, image: np.ndarray) -> np.ndarray:
+    def preview(self, image: np.ndarray | PreparedImage) -> np.ndarray:
         """Give the image as the model sees it: [S, S, 3] uint8 RGB, before normalising."""
-        return self.spec.processor.preview(image)
+        if isinstance(image, PreparedImage):
+            return image.views[0]
+        return self.spec.views.preview(image)
 
     def close(self) -> None:
         """Free the engines' memory; the policy cannot predict any more."""
@@ -227,7 +235,8 @@ class Policy:
         height, width = 48, 64
         ramp = np.linspace(0, 255, width, dtype=np.uint8)
         first = np.broadcast_to(ramp[None, :, None], (height, width, 3)).copy()
-        views = [self.spec.processor(image) for image in (first, 255 - first)]
+        # Without the steps of the camera, whose region may lie outside.
+        views = [self.spec.views.processor(image) for image in (first, 255 - first)]
         with computing():
             embeddings = [vision.encode(view) for view in views]
             logits = [language.first_logits(ids, e) for e in embeddings]

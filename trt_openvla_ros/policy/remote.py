@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from trt_openvla_ros.camera_steps import CameraSteps, NO_STEPS
 from trt_openvla_ros.client import Client
 from trt_openvla_ros.codec import decode_description
-from trt_openvla_ros.contracts import PARTS, Prediction, PreparedImage
+from trt_openvla_ros.contracts import Prediction, PreparedImage
 from trt_openvla_ros.errors import ConfigError, EngineError, InputError
 from trt_openvla_ros.pictures import read_picture
-from trt_openvla_ros.policy.images import (
-    check_image,
-    ImageProcessor,
-    refuse_unused,
-)
+from trt_openvla_ros.policy.camera import CameraSettings
+from trt_openvla_ros.policy.images import ImageProcessor, refuse_unused
 from trt_openvla_ros.policy.prompt import make_prompt, whole_prompt
+from trt_openvla_ros.policy.views import Views
 from trt_openvla_ros.safety.gate import admit, MAX_FORCED_TOKENS
+from trt_openvla_ros.timings import PARTS
 
 _PATIENCE = 10.0  # [s] for the first answer of a server, which may have to wake up
 
@@ -41,6 +41,7 @@ class RemotePolicy:
         timeout: float = 1.0,
         jpeg_quality: int = 90,
         max_forced_tokens: int = MAX_FORCED_TOKENS,
+        camera: CameraSettings | None = None,
     ) -> None:
         """Ask the server for the description of its policy.
 
@@ -52,9 +53,11 @@ class RemotePolicy:
             timeout: Longest time from image to action [s].
             jpeg_quality: JPEG quality from 1 to 100; 0 sends PNG.
             max_forced_tokens: Most forced tokens of an action, whatever the server allows.
+            camera: What is done to images. Region, rotation and mirror are done here. The other
+                steps are the server's choice, and must be left open or be the same.
 
         Raises:
-            ConfigError: The URL, token or key is wrong.
+            ConfigError: The URL, token or key is wrong, or the server does other steps.
             EngineError: The server does not answer, or is not a server of this package.
         """
         self._max_forced_tokens = max_forced_tokens
@@ -65,13 +68,23 @@ class RemotePolicy:
         self._client.timeout = timeout
         try:
             served = decode_description(metadata)
-            self._processor = ImageProcessor.from_config(served.preprocessor)
+            processor = ImageProcessor.from_config(served.preprocessor)
         except (ValueError, ConfigError) as error:
             raise EngineError(
                 f'{url} does not describe its policy ({error}); does it run the same version?'
             ) from error
+        try:
+            here, there = _share(served.camera, camera or CameraSettings())
+        except ConfigError as error:
+            raise ConfigError(f'{url}: {error}') from error
+        self._here, self._there = Views(processor, here), Views(processor, served.camera)
+        if there.jpeg_round_trip or here.resize == 'lanczos3':
+            self._client.jpeg_quality = 0  # another JPEG would be one too many
         here = replace(
-            served, checkpoint=f'{served.checkpoint} at {self._client.url}', engine='remote'
+            served,
+            checkpoint=f'{served.checkpoint} at {self._client.url}',
+            engine='remote',
+            camera=there,
         )
         self.description = replace(here, unnorm_key=here.find(unnorm_key)[0])
 
@@ -90,13 +103,15 @@ class RemotePolicy:
             )
 
     def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
-        """Check an image; the server does the rest."""
-        return check_image(image)
+        """Do what is done here of the steps before the model; the server does the rest."""
+        return PreparedImage(self._here.reduce(image)[None])
 
-    def preview(self, image: np.ndarray) -> np.ndarray:
+    def preview(self, image: np.ndarray | PreparedImage) -> np.ndarray:
         """Give the image as the model sees it, after the losses of the JPEG that is sent."""
-        sent = read_picture(self._client.encode(check_image(image)), image[:, :, 0].size)
-        return self._processor.preview(sent)
+        prepared = image if isinstance(image, PreparedImage) else self.prepare(image)
+        reduced = prepared.views[0]
+        sent = read_picture(self._client.encode(reduced), reduced[:, :, 0].size)
+        return self._there.preview(sent)
 
     def predict(
         self,
@@ -116,7 +131,8 @@ class RemotePolicy:
         refuse_unused(wrist_images, state)
         self.check(instruction, unnorm_key, verbatim=verbatim)
         asked, statistics = self.description.find(unnorm_key)
-        prediction = self._client.predict(check_image(image), instruction, asked)
+        prepared = image if isinstance(image, PreparedImage) else self.prepare(image)
+        prediction = self._client.predict(prepared.views[0], instruction, asked)
         if (prediction.unnorm_key, len(prediction.action)) != (asked, statistics.action_dim):
             raise EngineError(f'{self._client.url} serves another model now; configure again')
         admit(prediction, self.description, self._max_forced_tokens)
@@ -128,3 +144,40 @@ class RemotePolicy:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _share(served: CameraSteps, settings: CameraSettings) -> tuple[CameraSteps, CameraSteps]:
+    """Share the steps of pictures between here and the server, so that each is done once.
+
+    Args:
+        served: Steps that the server does.
+        settings: Settings of this side.
+
+    Returns:
+        The steps that are done here, and all steps together.
+
+    Raises:
+        ConfigError: The sides do not agree.
+    """
+    for name, asked in settings.of_checkpoint.items():
+        offered = getattr(served, name)
+        if asked != offered:
+            raise ConfigError(
+                f'{name} is {getattr(settings, name)} here, and the server serves with '
+                f'{str(offered).lower()}; leave it empty here, or set it at the server'
+            )
+    own = settings.of_camera
+    if own == NO_STEPS:
+        camera = served.of_camera
+    elif served.of_camera == NO_STEPS:
+        camera = own
+    else:
+        raise ConfigError(
+            f'here the steps of the camera are {own}, and those of the server {served.of_camera}; '
+            'set them at one of both'
+        )
+    together = served.with_camera(camera)
+    if served.of_camera != NO_STEPS or served.resize != 'lanczos3':
+        return own, together
+    # A picture of the view's size is small, and the server leaves out what was done to it.
+    return replace(together, center_crop=False), together

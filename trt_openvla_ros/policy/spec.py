@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import logging
 
+from trt_openvla_ros.camera_steps import CameraSteps
 from trt_openvla_ros.checkpoints.released import Checkpoint, PREPROCESSOR
 from trt_openvla_ros.checkpoints.tokenizer import Tokenizer
 from trt_openvla_ros.contracts import ActionStatistics, Description
 from trt_openvla_ros.engines.base import Decoding, Drafter, Engines, Lengths
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.policy.actions import ActionTokens
+from trt_openvla_ros.policy.camera import camera_steps
 from trt_openvla_ros.policy.images import ImageProcessor
 from trt_openvla_ros.policy.prompt import (
     check_vocabulary,
@@ -20,6 +22,7 @@ from trt_openvla_ros.policy.prompt import (
     Prompter,
 )
 from trt_openvla_ros.policy.reasoning import ACTION_TAG, ReasoningStream
+from trt_openvla_ros.policy.views import Views
 from trt_openvla_ros.safety.gate import MAX_FORCED_TOKENS
 
 _log = logging.getLogger(__name__)
@@ -42,7 +45,7 @@ class ModelSpec:
 
     Attributes:
         checkpoint: Checkpoint of the model.
-        processor: Converter of images to pixel values.
+        views: Converter of images to the views of the vision towers.
         prompt_style: Key of PROMPT_STYLES.
         prompter: Converter of instructions to token ids.
         tokens: Converter of token ids to bins.
@@ -56,7 +59,7 @@ class ModelSpec:
     """
 
     checkpoint: Checkpoint
-    processor: ImageProcessor
+    views: Views
     prompt_style: str
     prompter: Prompter
     tokens: ActionTokens
@@ -80,8 +83,11 @@ class ModelSpec:
         max_forced_tokens: int = MAX_FORCED_TOKENS,
         draft_tokens: int = DRAFT_TOKENS,
         keep_reasoning: int = 0,
+        camera: CameraSteps | None = None,
     ) -> ModelSpec:
         """Read a specification; the arguments are those of `Policy.from_checkpoint`.
+
+        But camera has the steps themselves; None takes those that the checkpoint tells.
 
         Raises:
             ConfigError: An argument or a file does not fit the checkpoint.
@@ -106,7 +112,7 @@ class ModelSpec:
         check_vocabulary(tokenizer, checkpoint)
         return cls(
             checkpoint=checkpoint,
-            processor=processor,
+            views=Views(processor, camera or camera_steps(checkpoint)),
             prompt_style=style,
             prompter=Prompter(tokenizer, PROMPT_STYLES[style]),
             tokens=ActionTokens(tokenizer.vocab_size, checkpoint.action_bins),
@@ -177,6 +183,7 @@ class ModelSpec:
             vision_towers=tuple(tower.timm_id for tower in checkpoint.towers),
             image_tokens=checkpoint.image_tokens,
             preprocessor=checkpoint.preprocessor,
+            camera=self.views.steps,
         )
 
 

@@ -10,13 +10,14 @@ import sys
 from fastapi import FastAPI
 import uvicorn
 
+from trt_openvla_ros.arguments import read_settings
 from trt_openvla_ros.errors import ConfigError, PolicyError
 from trt_openvla_ros.policy.loading import open_policy
 from trt_openvla_ros.process import allow
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.connections import Connection, HEADER_BYTES, WithoutQueries
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
-from trt_openvla_ros.settings import describe_settings, read_settings
+from trt_openvla_ros.settings import describe_settings
 
 NAME = 'deploy_server'
 _HANG_UP = 0.2  # [s] for connections to close

@@ -14,7 +14,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from trt_openvla_ros.contracts import Timings
+from trt_openvla_ros.timings import Timings
 
 CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0, 30.0)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _show(prediction: Prediction) -> None:
     print(f'action      {" ".join(f"{value:+.5f}" for value in prediction.action)}')
-    print(f'            as {prediction.unnorm_key} has it (m, m, m, rad, rad, rad, gripper)')
+    print(f'            as {prediction.unnorm_key} has it (x, y, z, rotation, gripper)')
     if prediction.reasoning:
         print(f'reasoning   {prediction.reasoning}')
     parts = ', '.join(f'{k} {1e3 * v:.1f}' for k, v in prediction.timings.items())

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import sys
 from typing import Any
 
+from trt_openvla_ros.arguments import read_settings
 from trt_openvla_ros.errors import ConfigError, PolicyError
 from trt_openvla_ros.policy.loading import check_checkpoint, open_policy
 from trt_openvla_ros.serving.app import create_app
 from trt_openvla_ros.serving.settings import read_token, ServerSettings
-from trt_openvla_ros.settings import describe_settings, read_settings, setting
+from trt_openvla_ros.settings import describe_settings, setting
 
 NAME = 'deploy_server'  # name of the node in parameter files, as for the server without Ray
 

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from trt_openvla_ros.codec import encode_description
-from trt_openvla_ros.contracts import BasePolicy, Description, PARTS, Prediction, Timings
+from trt_openvla_ros.contracts import BasePolicy, Description, Prediction
 from trt_openvla_ros.errors import BrokenEngineError, OutputError, PolicyError
 from trt_openvla_ros.safety.gate import admit
 from trt_openvla_ros.serving.budget import Budget
@@ -25,6 +25,7 @@ from trt_openvla_ros.serving.metrics import Metrics
 from trt_openvla_ros.serving.refusal import Refusal, refusal_of
 from trt_openvla_ros.serving.request_queue import RequestQueue
 from trt_openvla_ros.serving.settings import ServerSettings
+from trt_openvla_ros.timings import PARTS, Timings
 from trt_openvla_ros.version import package_version
 
 _log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from trt_openvla_ros.camera_steps import CameraSteps
 from trt_openvla_ros.checkpoints.released import Checkpoint
 from trt_openvla_ros.engines.torch.vision import TorchVision
 from trt_openvla_ros.pipeline.frames import Frame
@@ -20,11 +21,11 @@ from trt_openvla_ros.policy.spec import ModelSpec
 ACTION_IDS = 7  # tokens of an answer without reasoning
 
 
-def read_spec(checkpoint: Checkpoint, prompt_style: str) -> ModelSpec:
+def read_spec(checkpoint: Checkpoint, prompt_style: str, camera: CameraSteps) -> ModelSpec:
     """Read the specification of a checkpoint; prompt_style '' means that of the checkpoint."""
     # Any statistics will do: prompts and images do not depend on them.
     unnorm_key = next(iter(checkpoint.statistics), None)
-    return ModelSpec.read(checkpoint, unnorm_key, prompt_style or None)
+    return ModelSpec.read(checkpoint, unnorm_key, prompt_style or None, camera=camera)
 
 
 def encode_images(
@@ -33,8 +34,7 @@ def encode_images(
     """Give the [N, D] image embeddings of each frame; free the vision encoder afterwards."""
     vision = TorchVision(spec.checkpoint, device, dtype)
     return [
-        vision.encode(spec.processor(frame.image))
-        for frame in tqdm(frames, desc='image embeddings')
+        vision.encode(spec.views(frame.image)) for frame in tqdm(frames, desc='image embeddings')
     ]
 
 

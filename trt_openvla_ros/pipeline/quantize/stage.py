@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from trt_openvla_ros.camera_steps import CameraSteps, NO_STEPS
 from trt_openvla_ros.checkpoints import trtllm
 from trt_openvla_ros.checkpoints.artifact import (
     LLM_BACKBONE,
@@ -86,11 +87,14 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     _check_fit(settings, checkpoint)
     inputs = {name: artifact.path / name for name in (LLM_BACKBONE, CONFIG)}
     used = {'qformat': settings.qformat, 'dtype': settings.dtype}
+    steps = NO_STEPS
     if settings.qformat != 'bf16':
+        steps = common.steps(checkpoint)
         used = {
             **asdict(settings),
             **source_key(settings),
             'prompt_style': common.prompt_style,
+            'camera': steps.to_json(),
         }
         entries = artifact.manifest.entries('save_backbone') - {VISION_ONNX, VISION_ONNX_WEIGHTS}
         inputs = {name: artifact.path / name for name in entries}
@@ -104,7 +108,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
         if settings.qformat == 'bf16':
             return _write_plain(place, checkpoint, settings)
         needed = int(_FACTOR * language_bytes) + _SPARE
-        return _write_quantised(place, checkpoint, settings, common, needed)
+        return _write_quantised(place, checkpoint, settings, common, steps, needed)
 
     return artifact.make(
         'quantize', settings=used, inputs=inputs, work=work, disk=int(1.05 * language_bytes)
@@ -147,7 +151,12 @@ def _write_plain(directory: Path, checkpoint: Checkpoint, settings: Settings) ->
 
 
 def _write_quantised(
-    directory: Path, checkpoint: Checkpoint, settings: Settings, common: Common, needed: int
+    directory: Path,
+    checkpoint: Checkpoint,
+    settings: Settings,
+    common: Common,
+    steps: CameraSteps,
+    needed: int,
 ) -> dict[str, Any]:
     """Calibrate, quantise and export with modelopt, which takes so many bytes at most."""
     import torch
@@ -169,7 +178,7 @@ def _write_quantised(
             'set quantize.folder or quantize.bag to its images with instructions'
         )
     frames = collect_frames(settings, 'quantize', _FIRST_SEED)
-    spec = read_spec(checkpoint, common.prompt_style)
+    spec = read_spec(checkpoint, common.prompt_style, steps)
     images = encode_images(spec, frames, device, dtype)
     model = load_backbone(checkpoint.path / LLM_BACKBONE, device)
     inputs = calibration_inputs(model, spec.prompter, frames, images, settings.answer_tokens)

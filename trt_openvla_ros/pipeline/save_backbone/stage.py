@@ -12,9 +12,11 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from trt_openvla_ros.camera_steps import CameraSteps
 from trt_openvla_ros.checkpoints import llama, vision
 from trt_openvla_ros.checkpoints.artifact import LLM_BACKBONE, PROJECTOR, VISION, VISION_ONNX
 from trt_openvla_ros.checkpoints.json_files import write_json
+from trt_openvla_ros.checkpoints.preprocessor import with_camera
 from trt_openvla_ros.checkpoints.released import (
     Checkpoint,
     CONFIG,
@@ -71,14 +73,14 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     """
     checkpoint = Checkpoint.open(common.checkpoint)
     artifact.refuse(checkpoint.path)
-    parts = _Parts(checkpoint)
+    parts, steps = _Parts(checkpoint), common.steps(checkpoint)
     return artifact.make(
         'save_backbone',
-        settings=asdict(settings),
+        settings={**asdict(settings), **with_camera({}, steps)},
         inputs=checkpoint.files,
         # The graph holds the vision weights again, and the check writes it in float32.
         disk=parts.size + (4 * parts.vision_size if settings.onnx else 0) + _SMALL_FILES,
-        work=lambda directory: _write(directory, checkpoint, parts, settings),
+        work=lambda directory: _write(directory, checkpoint, parts, settings, steps),
     )
 
 
@@ -120,7 +122,7 @@ class _Parts:
 
 
 def _write(
-    directory: Path, checkpoint: Checkpoint, parts: _Parts, settings: Settings
+    directory: Path, checkpoint: Checkpoint, parts: _Parts, settings: Settings, steps: CameraSteps
 ) -> dict[str, Any]:
     # Bytes for the layers of test_load. Each of their float32 values is read from two bytes of a
     # shard, which is mapped at the same time.
@@ -141,7 +143,7 @@ def _write(
         write_backbone(directory / LLM_BACKBONE, checkpoint, parts.shards, parts.dtype, bar)
         write_tensors(directory / VISION, parts.vision, bar)
         write_tensors(directory / PROJECTOR, parts.projector, bar)
-    _write_small_files(directory, checkpoint)
+    _write_small_files(directory, checkpoint, steps)
     facts: dict[str, Any] = {
         'checkpoint': str(checkpoint.path),
         'dtype': parts.dtype,
@@ -163,10 +165,12 @@ def _write(
     return facts
 
 
-def _write_small_files(directory: Path, checkpoint: Checkpoint) -> None:
+def _write_small_files(directory: Path, checkpoint: Checkpoint, steps: CameraSteps) -> None:
     """Write the tokenizer, configuration and statistics, which make the artifact a checkpoint."""
+    # The artifact has another name, and settings are not given twice, so it states the steps.
+    preprocessor = with_camera(checkpoint.preprocessor, steps)
     copy_tokenizer(checkpoint.path, directory)
-    for name, content in ((CONFIG, checkpoint.config), (PREPROCESSOR, checkpoint.preprocessor)):
+    for name, content in ((CONFIG, checkpoint.config), (PREPROCESSOR, preprocessor)):
         # auto_map is the address of the checkpoint's own code, which is never run.
         write_json(directory / name, {k: v for k, v in content.items() if k != 'auto_map'})
     for name in (STATISTICS, GENERATION):

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from trt_openvla_ros.contracts import MOTION
 from trt_openvla_ros.engines.base import computing, Engines
 from trt_openvla_ros.errors import OutputError
 from trt_openvla_ros.pipeline.frames import Frame
 from trt_openvla_ros.policy.local import Policy
 from trt_openvla_ros.policy.spec import ModelSpec
 
-AXES = ('x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper')
+AXES = (*MOTION, 'gripper')
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Answer:
         embeddings: Image embeddings [N, W] float32.
         logits: Logits [V] float32 of the first generated token.
         ids: Generated token ids; empty if the model gave no action.
-        action: Action [D] float64 in m, rad and gripper unit; None if the model gave no action.
+        action: Action [D] float64 in the data set's units; None if the model gave no action.
         seconds: Time [s] of the whole step.
     """
 
@@ -97,7 +98,7 @@ def _answer(policy: Policy, frame: Frame) -> Answer:
     spec, engines = policy.spec, policy.engines
     _, ids = spec.prompter(frame.instruction)
     with computing():
-        embeddings = engines.vision.encode(spec.processor(frame.image))
+        embeddings = engines.vision.encode(spec.views(frame.image))
         logits = engines.language.first_logits(ids, embeddings)
     seen = np.asarray(embeddings.float().cpu(), np.float32)
     try:

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from trt_openvla_ros.camera_steps import CameraSteps
 from trt_openvla_ros.checkpoints.artifact import VERIFICATION
 from trt_openvla_ros.checkpoints.json_files import write_json
 from trt_openvla_ros.checkpoints.released import Checkpoint
@@ -56,10 +57,16 @@ class Settings(FrameSettings):
         high=1.0,
     )
     max_translation_error: float = setting(
-        0.002, 'Largest accepted mean error along an axis [m].', low=0.0, high=1.0
+        0.002,
+        'Largest accepted mean error along an axis [unit of the data set: m for bridge_orig].',
+        low=0.0,
+        high=1.0,
     )
     max_rotation_error: float = setting(
-        0.01, 'Largest accepted mean error about an axis [rad].', low=0.0, high=3.15
+        0.01,
+        'Largest accepted mean error about an axis [unit of the data set: rad for bridge_orig].',
+        low=0.0,
+        high=3.15,
     )
     max_gripper_error: float = setting(
         0.1,
@@ -92,6 +99,7 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
     """
     artifact.facts('save_backbone')
     checkpoint = Checkpoint.open(common.checkpoint)
+    steps = common.steps(Checkpoint.open(artifact.path))
     files = {f'original/{name}': file for name, file in checkpoint.files.items()}
     files |= {name: artifact.path / name for name in artifact.manifest.entries() - {VERIFICATION}}
     images = recorded(settings, 'verify')
@@ -105,9 +113,10 @@ def run(settings: Settings, common: Common, artifact: Artifact) -> dict[str, Any
             'runs_here': run_here(artifact.manifest),
             **{name: getattr(common, name) for name in ('device', 'unnorm_key', 'prompt_style')},
             'max_new_tokens': common.max_new_tokens,
+            'camera': steps.to_json(),
         },
         inputs=files,
-        work=lambda directory: _verify(directory, checkpoint, artifact, settings, common),
+        work=lambda directory: _verify(directory, checkpoint, artifact, settings, common, steps),
     )
     if facts['failures']:
         raise ArtifactError(
@@ -124,6 +133,7 @@ def _verify(
     artifact: Artifact,
     settings: Settings,
     common: Common,
+    steps: CameraSteps,
 ) -> dict[str, Any]:
     frames = collect_frames(settings, 'verify', _FIRST_SEED)
     place = _placement(settings, common, checkpoint)
@@ -134,6 +144,7 @@ def _verify(
             common.unnorm_key or None,
             common.prompt_style or None,
             max_new_tokens=common.max_new_tokens,
+            camera=steps,  # of the artifact, whatever the original tells
         )
         # Candidates run one at a time: `answers` frees the engines before the next are loaded.
         return answers(spec, candidate.open(spec.lengths, place), frames, candidate.name)
@@ -149,6 +160,7 @@ def _verify(
         'dtype': str(place[1]).removeprefix('torch.'),
         'frames': len(frames),
         'frames_from': settings.source,
+        'camera': str(steps),
         'original_without_action': sum(answer.action is None for answer in original),
         'engines': {},
         'failures': [],
