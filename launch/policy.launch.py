@@ -17,8 +17,14 @@ ARGUMENTS = [
     ('params_file', DEFAULT_PARAMS, 'YAML file with the parameters of the node'),
     ('checkpoint', '', 'checkpoint directory or Hub id; wins over params_file'),
     ('engine', '', 'torch, tensorrt_llm or remote; wins over params_file'),
+    ('remote_url', '', 'URL of the server for engine remote; wins over params_file'),
     ('unnorm_key', '', 'data set of the statistics; wins over params_file'),
     ('image_transport', '', 'raw or compressed; wins over params_file'),
+    ('center_crop', '', 'show the middle 0.9 of the area: true or false; wins over params_file'),
+    ('jpeg_round_trip', '', 'write and read as JPEG first: true or false; wins over params_file'),
+    ('resize', '', 'resizing: processor or lanczos3; wins over params_file'),
+    ('rotation', '', 'turn of the picture [deg]: 0, 90, 180 or 270; wins over params_file'),
+    ('mirror', '', 'mirror image: none, horizontal or vertical; wins over params_file'),
     ('autostart', '', 'configure and activate on start: true or false; wins over params_file'),
     ('namespace', '', 'namespace of the node and its topics'),
     ('image_topic', 'image', 'camera topic (sensor_msgs/Image)'),
@@ -36,13 +42,27 @@ ARGUMENTS = [
 OVERRIDES = {
     'checkpoint': str,
     'engine': str,
+    'remote_url': str,
     'unnorm_key': str,
     'image_transport': str,
+    'center_crop': str,
+    'jpeg_round_trip': str,
+    'resize': str,
+    'rotation': int,
+    'mirror': str,
     'autostart': bool,
     'use_sim_time': bool,
 }
+SWITCH = ['', 'true', 'false']
 # A value that is neither stops the launch, which would take it for false.
-CHOICES = {'autostart': ['', *BOOLS], 'use_sim_time': ['', *BOOLS], 'respawn': BOOLS}
+CHOICES = {
+    'autostart': ['', *BOOLS],
+    'use_sim_time': ['', *BOOLS],
+    'respawn': BOOLS,
+    'center_crop': SWITCH,
+    'jpeg_round_trip': SWITCH,
+    'rotation': ['', '0', '90', '180', '270'],
+}
 REFUSED = 1  # exit code of a node that cannot use its arguments, and could not the next time
 
 

@@ -1,0 +1,1 @@
+"""The ROS side of the bridge from actions to a controller: topics, controllers and grippers."""
