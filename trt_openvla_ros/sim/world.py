@@ -15,7 +15,8 @@ import sys
 import numpy as np
 
 from trt_openvla_ros.errors import ConfigError
-from trt_openvla_ros.sim.goals import COLOURS, DIRECTIONS, Goal, SHAPES
+from trt_openvla_ros.sim.goals import DIRECTIONS, Goal
+from trt_openvla_ros.sim.layout import draw_names, draw_spot, LOOKS
 from trt_openvla_ros.sim.scene import (
     HOLD,
     IMAGE_SIZE,
@@ -30,17 +31,14 @@ from trt_openvla_ros.sim.state import Hand, State, Thing
 MAX_STEPS = 50  # control steps in an episode
 MAX_STEP = 0.04  # [m] longest move of the hand along an axis in one control step
 
-# Space of the hand, and area in which objects are put [m].
+# Space of the hand [m].
 HAND_LOW, HAND_HIGH = np.array([-0.20, -0.24, 0.015]), np.array([0.20, 0.24, 0.22])
-TABLE_LOW, TABLE_HIGH = np.array([-0.11, -0.15]), np.array([0.11, 0.15])
 HOVER = 0.12  # [m] height of the fingertips' centre when travelling
 LIFTED = 0.045  # [m] height of an object's centre above which it was picked up
 REACHED = 0.025  # [m] distance, seen from above, within which the hand is at an object
 STAYS = 3  # steps in a row that must end there, because passing by does not count
 PUSHED = 0.05  # [m] displacement along the direction beyond which a push counts
 GRIP_REACH = 0.03  # [m] along each axis, within which a closing hand gets hold of an object
-_SPACING = 0.085  # [m] least distance between two objects
-_LOOKS = [f'{colour} {shape}' for colour in COLOURS for shape in SHAPES]
 
 
 class World:
@@ -72,19 +70,19 @@ class World:
     @staticmethod
     def names(seed: int) -> list[str]:
         """Name the objects that `reset` puts on the table, such as 'red block'."""
-        return _draw_names(np.random.default_rng(seed))
+        return draw_names(np.random.default_rng(seed))
 
     def reset(self, seed: int) -> None:
         """Put three to five objects of different looks on the table, and the hand above it."""
         rng = np.random.default_rng(seed)
         self._mujoco.mj_resetData(self._model, self._data)
-        self._names = _draw_names(rng)
-        for index, name in enumerate(_LOOKS):
+        self._names = draw_names(rng)
+        for index, name in enumerate(LOOKS):
             joint = self._data.joint(self._model.body(name).jntadr[0])
             joint.qpos[:3] = (1.0, 0.1 * index, -1.0)
         placed: list[np.ndarray] = []
         for name in self._names:
-            spot = self._free_spot(rng, placed)
+            spot = draw_spot(rng, placed)
             placed.append(spot)
             joint = self._data.joint(self._model.body(name).jntadr[0])
             joint.qpos[:] = (*spot, RADIUS, 1, 0, 0, 0)
@@ -98,13 +96,6 @@ class World:
         self._reached: set[Goal] = set()
         self._stayed = dict.fromkeys(self._names, 0)
         self._data.time = 0.0
-
-    @staticmethod
-    def _free_spot(rng: np.random.Generator, placed: list[np.ndarray]) -> np.ndarray:
-        while True:
-            spot = rng.uniform(TABLE_LOW, TABLE_HIGH)
-            if all(np.linalg.norm(spot - other) > _SPACING for other in placed):
-                return spot
 
     def _place_hand(self, position: np.ndarray, opening: float) -> None:
         self._data.joint(self._model.body('hand').jntadr[0]).qpos[:] = (*position, 1, 0, 0, 0)
@@ -143,7 +134,24 @@ class World:
         for part in range(1, 9):
             self._data.mocap_pos[0] = start + (self._target - start) * min(1.0, part / 6)
             self._settle(SUBSTEPS // 8)
-        self._note_success()
+        self.judge()
+
+    def advance(self, position: np.ndarray, quaternion: np.ndarray, substeps: int) -> None:
+        """Pull the hand towards a pose for a part of a control period; sim/arm.py knows limits.
+
+        Args:
+            position: [3] m in the base frame.
+            quaternion: [4] w, x, y, z in the base frame.
+            substeps: Steps of the physics, of which SUBSTEPS are one CONTROL_PERIOD.
+        """
+        self._data.mocap_pos[0], self._data.mocap_quat[0] = position, quaternion
+        self._settle(substeps)
+
+    def grip(self, width: float) -> None:
+        """Move each finger to a distance [m] from the middle; one well below OPEN closes."""
+        self._grip(width > (HOLD + OPEN) / 2)
+        if not self._held:
+            self._data.ctrl[:] = width
 
     def _grip(self, opens: bool) -> None:
         """Open, close around nothing, or close around an object within reach and hold it."""
@@ -172,7 +180,8 @@ class World:
         for bits in (self._model.body_contype, self._model.body_conaffinity):
             bits[hand.id] = touches
 
-    def _note_success(self) -> None:
+    def judge(self) -> None:
+        """Note which goals are reached; step does so by itself."""
         hand = self.hand
         for thing in self.things:
             away = thing.position - self._start[thing.name]
@@ -207,11 +216,15 @@ class World:
     @property
     def hand(self) -> Hand:
         """The actual hand, which may lag behind its target."""
-        width = float(self._data.joint('left').qpos[0] + self._data.joint('right').qpos[0]) / 2
-        opening = np.clip((width - SHUT) / (OPEN - SHUT), 0, 1)
+        opening = np.clip((self.finger_width - SHUT) / (OPEN - SHUT), 0, 1)
         rotation = self._data.body('hand').xmat.reshape(3, 3)
         yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         return Hand(self._data.body('hand').xpos.copy(), yaw, float(opening))
+
+    @property
+    def finger_width(self) -> float:
+        """Distance [m] of a finger from the middle, mean of both."""
+        return float(self._data.joint('left').qpos[0] + self._data.joint('right').qpos[0]) / 2
 
     @property
     def hand_orientation(self) -> np.ndarray:
@@ -272,10 +285,6 @@ class World:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-
-def _draw_names(rng: np.random.Generator) -> list[str]:
-    return [str(name) for name in rng.permutation(_LOOKS)[: rng.integers(3, 6)]]
 
 
 def _no_opengl(error: Exception) -> ConfigError:
