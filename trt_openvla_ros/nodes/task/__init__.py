@@ -1,0 +1,1 @@
+"""The task node: an action server that lets the policy follow one instruction."""
