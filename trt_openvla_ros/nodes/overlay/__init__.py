@@ -1,0 +1,1 @@
+"""What a person sees of a step: a picture, annotations for Foxglove, and markers for RViz."""
