@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
+_MESSAGES = 'trt_openvla_ros.bags.messages'
 root = Path(__file__).parent
 manifest = ElementTree.parse(root / 'package.xml').getroot()
 
@@ -23,14 +24,30 @@ setup(
     version=manifest.findtext('version'),
     description=' '.join(manifest.findtext('description').split()),
     license=manifest.findtext('license'),
-    packages=find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
+    packages=[
+        *find_packages(include=['trt_openvla_ros*'], exclude=['trt_openvla_ros.nodes*']),
+        _MESSAGES,
+    ],
+    # ROS wants msg/ at the root, and pip installs what is inside a package.
+    package_dir={_MESSAGES: 'msg'},
     package_data={
+        _MESSAGES: ['*.msg'],
         'trt_openvla_ros.engines.tensorrt_llm': ['trtllm_contract.json'],
         'trt_openvla_ros.pipeline': ['coffee.jpg'],
+        'trt_openvla_ros.robot': ['action_meanings.yaml'],
         'trt_openvla_ros.serving': ['page/*'],
     },
     # Not entry points: these import the module first, and then nothing answers a signal.
-    scripts=['scripts/agreement', 'scripts/deploy_server', 'scripts/query_server'],
+    scripts=[
+        f'scripts/{name}'
+        for name in (
+            'agreement',
+            'bag_to_lerobot',
+            'deploy_server',
+            'evaluate_bag',
+            'query_server',
+        )
+    ],
     python_requires='>=3.10',
     install_requires=requirements('policy'),
     extras_require={

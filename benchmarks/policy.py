@@ -57,7 +57,7 @@ def library_policy(checkpoint: Checkpoint, policy: Policy) -> Callable[[np.ndarr
             TVF.normalize(
                 TVF.to_tensor(TVF.resize(pil, list(b.geometry.size), _BICUBIC)), b.mean, b.std
             ).to(device, dtype)[None]
-            for b in policy.spec.processor.branches
+            for b in policy.spec.views.processor.branches
         ]
         hidden = torch.cat(
             [

@@ -29,6 +29,38 @@ def drafting_table() -> list[str]:
     return markdown('setting, passes per token, step p50, step p95, success', rows)
 
 
+def overlay_cost_table() -> list[str]:
+    """List what `make viewing` measured."""
+    found = json.loads((ROOT / 'docs' / 'benchmarks' / 'viewing.json').read_text())
+    rows = [
+        (
+            size.replace('x', ' x '),
+            *(
+                f'{parts[key][name]:.1f} ms'
+                for key in ('messages_cpu', 'messages')
+                for name in ('p50_ms', 'p95_ms')
+            ),
+        )
+        for size, parts in found['sizes'].items()
+    ]
+    return markdown('picture, time of the CPU p50, p95, wall time p50, p95 of it', rows)
+
+
+def robot_loop_table() -> list[str]:
+    """List what `make robot-loop` measured."""
+    found = json.loads((ROOT / 'docs' / 'benchmarks' / 'robot_loop.json').read_text())
+    rows = []
+    for way, details in found['details'].items():
+        kinds = [f'{100 * rate:.1f} %' for rate in details['kinds'].values()]
+        lost = f'{details["only_direct"]} / {details["only_this"]}'
+        age = f'{1e3 * details["image_age_p50_s"]:.0f} ms'
+        steps = f'{details["steps_of_success"]:.1f}'
+        rows.append([code(way), f'{100 * found[way]:.1f} %', *kinds, lost, steps, age])
+    kinds = ', '.join(next(iter(found['details'].values()))['kinds'])
+    columns = 'only direct / only this succeeded, steps to success, age of image at action p50'
+    return markdown(f'way, success, {kinds}, {columns}', rows)
+
+
 def kernels_table() -> list[str]:
     """List what kernels.json says: what each kernel reads, and what it takes on each target."""
     record = json.loads((ROOT / 'docs' / 'benchmarks' / 'kernels.json').read_text())
@@ -92,3 +124,14 @@ def time_model_table() -> list[str]:
     ]
     columns = 'model and weights, GPU, roof [ms], model [ms], a token: roof [ms], model [ms]'
     return markdown(columns, rows)
+
+
+def camera_table() -> list[str]:
+    """List what `benchmarks/camera.py` measured: the median of each step, for each size."""
+    record = json.loads((ROOT / 'docs' / 'benchmarks' / 'camera.json').read_text())['steps']
+    steps = next(iter(record.values()))
+    rows = []
+    for step in steps:
+        times = [sizes[step]['p50_ms'] for sizes in record.values()]
+        rows.append((step, *(f'{ms:.{1 if ms >= 1 else 2}f}' for ms in times)))
+    return markdown(f'step, {", ".join(record)}', rows)

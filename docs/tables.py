@@ -18,12 +18,44 @@ import re
 import sys
 
 from layout import code, markdown
-from measured import drafting_table, kernels_table, time_model_table, token_table
+from measured import (
+    camera_table,
+    drafting_table,
+    kernels_table,
+    overlay_cost_table,
+    robot_loop_table,
+    time_model_table,
+    token_table,
+)
+from reliability_tables import (
+    cycles_table,
+    details_table,
+    faults_table,
+    soak_counts,
+    soak_table,
+)
+from robot_tables import meanings_table, presets_table, rules_table
 
+from trt_openvla_ros.bags.lerobot.settings import DataSetSettings
+from trt_openvla_ros.bags.settings import RecordingSettings
+from trt_openvla_ros.evaluation.bag.settings import BagComparison
+from trt_openvla_ros.nodes.monitor.parameters import MonitorParameters
+from trt_openvla_ros.nodes.monitor.topics import MONITOR_TOPICS
+from trt_openvla_ros.nodes.overlay.parameters import OverlayParameters
+from trt_openvla_ros.nodes.overlay.topics import OVERLAY_TOPICS
 from trt_openvla_ros.nodes.parameters import PolicyParameters, SimParameters
+from trt_openvla_ros.nodes.robot.parameters import RobotParameters
+from trt_openvla_ros.nodes.robot.topics import ROBOT_SERVICES, ROBOT_TOPICS
+from trt_openvla_ros.nodes.sim_controllers.cartesian import CartesianMotion, Crisp
+from trt_openvla_ros.nodes.sim_controllers.gripper import Gripper
+from trt_openvla_ros.nodes.sim_controllers.servo import Servo
+from trt_openvla_ros.nodes.task.parameters import TaskParameters
+from trt_openvla_ros.nodes.task.topics import TASK_ACTIONS, TASK_TOPICS
 from trt_openvla_ros.nodes.topics import POLICY_TOPICS, SIM_SERVICES, SIM_TOPICS
 from trt_openvla_ros.pipeline.configuration import Config
 from trt_openvla_ros.policy.loading import ModelSettings
+from trt_openvla_ros.robot.meaning import Meaning
+from trt_openvla_ros.robot.settings import BridgeSettings
 from trt_openvla_ros.serving.settings import ServerSettings
 from trt_openvla_ros.settings import list_settings, Setting
 
@@ -87,10 +119,20 @@ def topics_table(topics: Iterable) -> list[str]:
     return markdown('topic, type, direction, meaning', rows)
 
 
-def services_table() -> list[str]:
-    """List the services of the simulation."""
-    rows = [(code(s.name), interface(s.type), s.meaning) for s in SIM_SERVICES]
-    return markdown('service, type, meaning', rows)
+def services_table(services: Iterable, heading: str = 'service') -> list[str]:
+    """List services, or actions."""
+    rows = [(code(s.name), interface(s.type), s.meaning) for s in services]
+    return markdown(f'{heading}, type, meaning', rows)
+
+
+def controllers_table() -> list[str]:
+    """List the parameters of the controllers in front of the simulated arm."""
+    rows = [
+        (code(kind.NAME), code(name), code(str(option.default).lower()), option.meaning)
+        for kind in (Servo, CartesianMotion, Crisp, Gripper)
+        for name, option in kind.OPTIONS.items()
+    ]
+    return markdown('node, parameter, default, meaning', rows)
 
 
 def launch_table(file: str) -> list[str]:
@@ -146,16 +188,51 @@ TABLES: dict[str, Callable[[], list[str]]] = {
         {name: list_settings(ModelSettings)[name] for name in ('draft_tokens', 'keep_reasoning')}
     ),
     'drafting': drafting_table,
+    'steps of the camera': camera_table,
     'policy topics': lambda: topics_table(POLICY_TOPICS),
     'simulation topics': lambda: topics_table(SIM_TOPICS),
-    'simulation services': services_table,
+    'overlay parameters': lambda: settings_table(list_settings(OverlayParameters)),
+    'overlay topics': lambda: topics_table(OVERLAY_TOPICS),
+    'cost of the overlay': overlay_cost_table,
+    'monitor parameters': lambda: settings_table(list_settings(MonitorParameters)),
+    'monitor topics': lambda: topics_table(MONITOR_TOPICS),
+    'simulation services': lambda: services_table(SIM_SERVICES),
+    'robot parameters': lambda: settings_table(
+        {
+            name: one
+            for name, one in list_settings(RobotParameters).items()
+            if name not in list_settings(BridgeSettings)
+        }
+    ),
+    'robot topics': lambda: topics_table(ROBOT_TOPICS),
+    'robot services': lambda: services_table(ROBOT_SERVICES),
+    'robot launch arguments': lambda: launch_table('robot.launch.py'),
+    'presets': presets_table,
+    'gate rules': rules_table,
+    'simulated controllers': controllers_table,
+    'robot loop': robot_loop_table,
+    'task parameters': lambda: settings_table(list_settings(TaskParameters), run_time=True),
+    'task topics': lambda: topics_table(TASK_TOPICS),
+    'task actions': lambda: services_table(TASK_ACTIONS, 'action'),
+    'bridge parameters': lambda: settings_table(list_settings(BridgeSettings)),
+    'action meanings': meanings_table,
+    'fields of a meaning': lambda: settings_table(list_settings(Meaning)),
     'kernels': kernels_table,
     'kernels of a token': token_table,
     'model of the time': time_model_table,
+    'faults with servo_twist': lambda: faults_table('servo_twist'),
+    'faults with cartesian_pose': lambda: faults_table('cartesian_pose'),
+    'details of faults': details_table,
+    'life cycles': cycles_table,
+    'soak': soak_counts,
+    'memory of the soak': soak_table,
     'policy launch arguments': lambda: launch_table('policy.launch.py'),
     'demo launch arguments': lambda: launch_table('demo.launch.py'),
     'server settings': lambda: settings_table(list_settings(ServerSettings)),
     'pipeline settings': pipeline_tables,
+    'recording settings': lambda: settings_table(list_settings(RecordingSettings)),
+    'evaluate_bag settings': lambda: settings_table(list_settings(BagComparison)),
+    'bag_to_lerobot settings': lambda: settings_table(list_settings(DataSetSettings)),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trt_openvla_ros.camera_steps import CameraSteps
 from trt_openvla_ros.contracts import ActionStatistics, Description, Prediction
 from trt_openvla_ros.errors import ConfigError
 
@@ -70,7 +71,10 @@ _floats = partial(_array, 'iuf', np.float64)
 _ids = partial(_array, 'iu', np.int64)
 _PREDICTION: dict[str, _Field] = {
     'action': _Field(
-        {**_NUMBERS, 'description': 'm, m, m, rad, rad, rad, gripper'},
+        {
+            **_NUMBERS,
+            'description': "x, y, z, rotation (3), gripper, in the data set's units",
+        },
         lambda p: p.action.tolist(),
         _floats,
     ),
@@ -163,6 +167,7 @@ def encode_description(description: Description) -> dict[str, Any]:
     values['special_tokens'] = list(description.special_tokens)
     values['vision_towers'] = list(description.vision_towers)
     values['preprocessor'] = dict(description.preprocessor)
+    values['camera'] = description.camera.to_json()
     return values
 
 
@@ -186,6 +191,7 @@ def decode_description(data: Mapping[str, Any]) -> Description:
             vision_towers=tuple(map(str, data['vision_towers'])),
             image_tokens=int(data['image_tokens']),
             preprocessor=dict(data['preprocessor']),
+            camera=CameraSteps.from_json(data.get('camera', {})),  # older servers do no steps
         )
     except (KeyError, TypeError, AttributeError, OverflowError, ConfigError) as error:
         raise ValueError(repr(error)) from error

@@ -184,7 +184,7 @@ def _requests(name: str, path: Path, policy: Policy, longest: int) -> list[Reque
         return [
             Request(
                 case['input_ids'],
-                spec.processor(arrays[f'{case["case"][:5]}0_image']),
+                spec.views(arrays[f'{case["case"][:5]}0_image']),
                 Decoding(max_new_tokens=len(case['generated_ids']), eos_id=2),
                 case['generated_ids'],
             )
@@ -195,7 +195,7 @@ def _requests(name: str, path: Path, policy: Policy, longest: int) -> list[Reque
     decoding = spec.decoding(spec.statistics[spec.unnorm_key])
     rules = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, longest))
     return [
-        Request(spec.prompter(text)[1], spec.processor(picture), rules, None)
+        Request(spec.prompter(text)[1], spec.views(picture), rules, None)
         for picture, text in zip(pictures, _INSTRUCTIONS, strict=True)
     ]
 

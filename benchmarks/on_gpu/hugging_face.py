@@ -68,7 +68,7 @@ class HuggingFace(Runner):
             TVF.normalize(
                 TVF.to_tensor(TVF.resize(pil, list(b.geometry.crop), _BICUBIC)), b.mean, b.std
             )
-            for b in self._model.spec.processor.branches
+            for b in self._model.spec.views.processor.branches
         ]
 
     def upload(self, pixels: list[torch.Tensor]) -> list[torch.Tensor]:

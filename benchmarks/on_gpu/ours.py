@@ -91,7 +91,7 @@ class Ours(Runner):
 
     def preprocess(self, image: np.ndarray) -> Any:
         """Prepare a picture on the host."""
-        return self._model.spec.processor(image)
+        return self._model.spec.views(image)
 
     def upload(self, pixels: np.ndarray) -> torch.Tensor:
         """Bring it to the device, as the vision engine does."""

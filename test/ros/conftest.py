@@ -53,6 +53,7 @@ class Graph:
         'checkpoint': str(GOLDEN / 'fused'),
         'unnorm_key': 'toy_arm',
         'device': 'cpu',
+        'action_meanings': str(GOLDEN / 'action_meanings.yaml'),
     }
 
     def __init__(self, domain):
@@ -205,7 +206,8 @@ def play(graph):
 
     def start(**parameters):
         running.append(Table(graph.context, {'rate': 0.0, **parameters}))
-        running.append(Player(graph.context))
+        acts = parameters.get('controller', 'direct') == 'direct'
+        running.append(Player(graph.context, acts))
         return running[-1]
 
     yield start

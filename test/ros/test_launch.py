@@ -246,6 +246,7 @@ def test_respawn_ends_with_a_node_that_refuses_its_arguments(launch, argument):
         ('policy.launch.py', 'respawn:='),
         ('policy.launch.py', 'autostart:=maybe'),
         ('policy.launch.py', 'use_sim_time:=2'),
+        ('policy.launch.py', 'rotation:=45'),
         ('demo.launch.py', 'rviz:=maybe'),
         ('demo.launch.py', 'seed:=first'),
     ],
@@ -262,22 +263,21 @@ def test_arguments_win_over_the_file(launch, node, golden_dir, tmp_path):
     (tmp_path / 'other.yaml').write_text(
         '/**:\n  ros__parameters:\n    unnorm_key: other_arm\n    image_transport: raw\n'
     )
+    texts = {'unnorm_key': 'toy_arm', 'image_transport': 'compressed', 'center_crop': 'true'}
     robot = launch(
         'params_file:=other.yaml',
         f'checkpoint:={golden_dir}/fused',
-        'unnorm_key:=toy_arm',
-        'image_transport:=compressed',
+        *(f'{name}:={text}' for name, text in texts.items()),
         'autostart:=false',
+        'rotation:=90',
     )
     service = node.create_client(GetParameters, '/policy/get_parameters')
     spin_until(service.service_is_ready, node, [robot])
-    asked = service.call_async(
-        GetParameters.Request(names=['unnorm_key', 'image_transport', 'autostart'])
-    )
+    asked = service.call_async(GetParameters.Request(names=[*texts, 'autostart', 'rotation']))
     spin_until(asked.done, node, [robot])
-    key, transport, autostart = asked.result().values
-    assert (key.string_value, transport.string_value) == ('toy_arm', 'compressed')
-    assert autostart.bool_value is False
+    *given, autostart, rotation = asked.result().values
+    assert [value.string_value for value in given] == [*texts.values()]
+    assert (autostart.bool_value, rotation.integer_value) == (False, 90)
     assert 'loaded' not in robot.log.read_text()
 
 

@@ -35,7 +35,8 @@ def outside(name):
 
 def other_types(name):
     samples = (True, 3, 0.5, 'text', [0.5, 0.5])
-    return [sample for sample in samples if type(sample) is not type(SPECS[name].default)]
+    accepted = {type(SPECS[name].default), bool if SPECS[name].is_switch else None}
+    return [sample for sample in samples if type(sample) not in accepted]
 
 
 def test_descriptions_are_served_as_in_the_table(graph):
@@ -56,7 +57,7 @@ def test_descriptions_are_served_as_in_the_table(graph):
 
 
 def test_defaults_are_those_of_the_table(graph):
-    given = {'checkpoint': '', 'unnorm_key': '', 'device': ''}
+    given = {'checkpoint': '', 'unnorm_key': '', 'device': '', 'action_meanings': ''}
     node = graph.add(**given)
 
     assert {name: node.get_parameter(name).value for name in SPECS} == {

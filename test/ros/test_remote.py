@@ -11,6 +11,7 @@ from probe import values_of
 import pytest
 
 from trt_openvla_ros.policy import Policy
+from trt_openvla_ros.policy.camera import CameraSettings
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden'
 TOKEN = 'a-token-of-this-test'
@@ -18,13 +19,15 @@ PUT = 'put the spoon on the towel'
 
 
 @contextmanager
-def running(engine='torch', port=0):
-    """Run a server of the golden checkpoint; give its port."""
+def running(engine='torch', port=0, **camera):
+    """Run a server of the golden checkpoint, with settings of the camera; give its port."""
     from trt_openvla_ros.serving.app import create_app
     from trt_openvla_ros.serving.main import Server, uvicorn_config
     from trt_openvla_ros.serving.settings import ServerSettings
 
-    policy = Policy.from_checkpoint(GOLDEN / 'fused', 'other_arm', engine, device='cpu')
+    policy = Policy.from_checkpoint(
+        GOLDEN / 'fused', 'other_arm', engine, device='cpu', camera=CameraSettings(**camera)
+    )
     settings = ServerSettings()
     listener = socket.create_server(('127.0.0.1', port))
     server = Server(uvicorn_config(create_app(policy, settings, TOKEN), settings))
@@ -66,6 +69,19 @@ def test_actions_are_those_of_the_server(graph, golden):
     assert action.checkpoint.endswith(f'fused at http://127.0.0.1:{port}')
     assert action.inference_time > action.vision_time > 0
     assert (probe.prompt_images[0].height, probe.prompt_images[0].width) == (224, 224)
+
+
+def test_steps_of_the_picture_are_shared_with_the_server(graph):
+    frame = np.load(GOLDEN / 'libero' / 'golden.npz')
+    libero = {'center_crop': 'true', 'jpeg_round_trip': 'true', 'resize': 'lanczos3'}
+    with running(**libero) as port:
+        given = {'rotation': 180, 'remote_jpeg_quality': 90, 'publish_prompt_image': True}
+        probe = graph.start(**remote(port, **given))
+        probe.instruct(PUT)
+        probe.act(frame['libero_raw'])
+        probe.wait(lambda: probe.prompt_images, 'image of the prompt')
+    shown = np.frombuffer(probe.prompt_images[0].data, np.uint8).reshape(224, 224, 3)
+    np.testing.assert_array_equal(shown, frame['libero_cropped'])
 
 
 def test_a_late_answer_is_dropped_and_the_next_frame_gets_its_own(graph, golden, held):
@@ -116,6 +132,7 @@ def test_without_a_server_configuring_fails_with_its_address(graph):
         ({'remote_url': ''}, 'engine remote needs parameter remote_url'),
         ({'remote_url': 'rack'}, 'is no URL of a server'),
         ({'unnorm_key': 'nobody'}, "unnorm_key 'nobody' is not in"),
+        ({'center_crop': 'true'}, 'center_crop is true here, and the server serves with false'),
     ],
 )
 def test_impossible_parameters_are_named(graph, parameters, reason):

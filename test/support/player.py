@@ -32,7 +32,7 @@ UP = (0.0, 0.0, 0.03, 0.0, 0.0, 0.0, 1.0)
 class Player:
     """Answers images with actions, and keeps everything that comes."""
 
-    def __init__(self, context):
+    def __init__(self, context, acts=True):
         self.node = Node('player', context=context)
         self.executor = SingleThreadedExecutor(context=context)
         self.executor.add_node(self.node)
@@ -52,7 +52,8 @@ class Player:
         self.words = self.node.create_publisher(String, 'instruction', 10)
         self._reset = self.node.create_client(Reset, 'sim/reset')
         self._success = self.node.create_client(Trigger, 'sim/success')
-        self.wait(self.actions.get_subscription_count, 'simulation that takes actions')
+        if acts:
+            self.wait(self.actions.get_subscription_count, 'simulation that takes actions')
         self.wait(lambda: self.words.get_subscription_count() > 1, 'simulation that listens')
         self.wait(lambda: self.instructions, 'instruction')
 
@@ -167,7 +168,8 @@ class Table:
             self._started.set_exception(error)
             return
         executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(node)
+        for one in (node, *node.companions):
+            executor.add_node(one)
         self._started.set_result(None)
         with suppress(ExternalShutdownException):
             while not self._closing.is_set():

@@ -13,7 +13,6 @@ from trt_openvla_ros.checkpoints.preprocessor import write_preprocessor
 from trt_openvla_ros.contracts import (
     ActionStatistics,
     Description,
-    PARTS,
     Prediction,
     PreparedImage,
     Transcript,
@@ -23,6 +22,7 @@ from trt_openvla_ros.policy.actions import ActionTokens
 from trt_openvla_ros.policy.images import check_image, ImageProcessor, refuse_unused
 from trt_openvla_ros.policy.prompt import make_prompt, PROMPT_STYLES
 from trt_openvla_ros.policy.reasoning import parse_fields
+from trt_openvla_ros.timings import PARTS
 
 TOKENS = ActionTokens(32000)
 _LIMITS = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1, 1.0])  # m, rad, gripper
@@ -130,7 +130,7 @@ class StandInPolicy:
     def prepare(self, image: np.ndarray) -> np.ndarray | PreparedImage:
         return check_image(image)
 
-    def preview(self, image: np.ndarray) -> np.ndarray:
+    def preview(self, image: np.ndarray | PreparedImage) -> np.ndarray:
         return self._processor.preview(image)
 
     def close(self) -> None:

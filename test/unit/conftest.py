@@ -1,8 +1,10 @@
 from importlib import import_module
 
+from evaluated_bag import Comparison, QuickPolicy
 import pytest
 
 from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
+from trt_openvla_ros.evaluation.bag import run as evaluation
 from trt_openvla_ros.pipeline.command import run
 
 
@@ -41,3 +43,18 @@ def opened(runtime, engine_artifact):
         return getattr(runtime(release), runner).from_dir(place, **settings)
 
     return make
+
+
+@pytest.fixture
+def bag_policy(fused, monkeypatch):
+    """The policy that evaluate_bag opens."""
+    quick = QuickPolicy(fused)
+    monkeypatch.setattr(evaluation, 'open_policy', lambda _: quick)
+    return quick
+
+
+@pytest.fixture
+def compare(bag_policy, tmp_path, monkeypatch):
+    """Evaluate over messages, without plots, which take longest; give the facts."""
+    monkeypatch.setattr(evaluation, 'plot', lambda *_: None)
+    return Comparison(tmp_path)

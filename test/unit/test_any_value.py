@@ -98,7 +98,7 @@ def read(path):
     checkpoint = Checkpoint.open(path)
     keys = tuple(checkpoint.statistics)
     spec = ModelSpec.read(checkpoint, keys[0] if keys else None)
-    spec.processor(IMAGE)
+    spec.views(IMAGE)
     return checkpoint.towers, checkpoint.llm, checkpoint.image_tokens, spec.lengths
 
 

@@ -38,7 +38,7 @@ def answers(path, images, dtype=None):
     _, ids = policy.spec.prompter('pick up the cup')
     return policy, [
         policy.engines.language.first_logits(
-            ids, policy.engines.vision.encode(policy.spec.processor(image))
+            ids, policy.engines.vision.encode(policy.spec.views(image))
         )
         for image in images
     ]

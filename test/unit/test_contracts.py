@@ -15,16 +15,11 @@ from trt_openvla_ros.codec import (
     encode_prediction,
     prediction_schema,
 )
-from trt_openvla_ros.contracts import (
-    ActionStatistics,
-    BasePolicy,
-    PARTS,
-    Prediction,
-    Timings,
-)
+from trt_openvla_ros.contracts import ActionStatistics, BasePolicy, Prediction
 from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.policy import Policy
 from trt_openvla_ros.policy.remote import RemotePolicy
+from trt_openvla_ros.timings import PARTS, Timings
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 MEMBERS = ('check', 'prepare', 'predict', 'preview', 'close')
@@ -49,7 +44,7 @@ def test_the_key_of_a_prediction_is_an_argument_and_stays_with_it(fused):
 def test_a_prepared_image_is_used_and_changes_nothing_but_the_time(fused, monkeypatch):
     wanted = fused.predict(IMAGE, 'pick up the cup')
     prepared = fused.prepare(IMAGE)
-    monkeypatch.setattr(type(fused.spec.processor), '__call__', lambda *_: pytest.fail('resized'))
+    monkeypatch.setattr(type(fused.spec.views), '__call__', lambda *_: pytest.fail('resized'))
     found = fused.predict(prepared, 'pick up the cup')
     np.testing.assert_array_equal(found.actions, wanted.actions)
     np.testing.assert_array_equal(found.generated_ids, wanted.generated_ids)

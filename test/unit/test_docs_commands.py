@@ -10,19 +10,35 @@ from pathlib import Path
 import re
 import shlex
 import subprocess
+from xml.etree import ElementTree
 
 from pages import blocks, FENCE, MARK, PAGES, ROOT, rows
 import pytest
+import yaml
 
+from trt_openvla_ros.arguments import read_settings
+from trt_openvla_ros.bags.lerobot.settings import BagToLeRobotSettings
+from trt_openvla_ros.evaluation.bag.settings import EvaluateBagSettings
 from trt_openvla_ros.pipeline.command import COMMANDS
 from trt_openvla_ros.pipeline.configuration import read_configuration
 from trt_openvla_ros.serving.settings import ServerSettings
-from trt_openvla_ros.settings import read_settings
 
 PACKAGE = 'trt_openvla_ros'
 MAKEFILE = (ROOT / 'Makefile').read_text()
 TARGETS = set(re.findall(r'^([a-z-]+):', MAKEFILE, re.MULTILINE))
 INLINE = re.compile(r'`((?:make|ros2|python3?|pip|docker)\s[^`]+)`')
+SETTINGS = {'evaluate_bag': EvaluateBagSettings, 'bag_to_lerobot': BagToLeRobotSettings}
+# Of `ros2 bag`, in ros2bag/verb/record.py and play.py of ros2/rosbag2 for Jazzy.
+RECORD_OPTIONS = ('--qos-profile-overrides-path', '--storage-config-file', '--use-sim-time')
+# Verbs of ros2/sros2, and the enclaves of our policy.
+SECURITY = {
+    *('create_keystore', 'create_enclave', 'create_permission'),
+    *('generate_artifacts', 'generate_policy'),
+}
+ENCLAVES = {
+    enclave.get('path')
+    for enclave in ElementTree.parse(ROOT / 'config/security/policies.xml').iter('enclave')
+}
 COMPOSE = ['docker', 'compose', '-f', 'docker/compose.yaml']
 
 
@@ -37,8 +53,15 @@ def named(page: str, heading: str, node: str) -> dict[str, str]:
     return {name if name[0] == '/' else f'/{name}': kind for name, kind in names}
 
 
-TOPICS = named('docs/node.md', 'topic', 'policy') | named('docs/simulation.md', 'topic', 'sim')
+TOPICS = (
+    named('docs/node.md', 'topic', 'policy')
+    | named('docs/simulation.md', 'topic', 'sim')
+    | named('docs/viewing.md', 'topic', 'overlay')
+    | named('docs/robot.md', 'topic', 'robot')
+)
 SERVICES = named('docs/simulation.md', 'service', 'sim')
+SERVICES |= named('docs/robot.md', 'service', 'robot')
+ACTIONS = named('docs/tasks.md', 'action', 'task')
 PARAMETERS = {row[0]: row[4] for row in rows('docs/node.md', 'parameter')}
 
 
@@ -69,11 +92,29 @@ def check_program(name: str, words: list[str]) -> None:
     script = (ROOT / 'scripts' / name).read_text()
     if name in COMMANDS:
         check_stage(name, words)
+    elif name in ('overlay_node', 'monitor'):
+        check_rules(words)
     elif name == 'deploy_server':
         assert read_settings(ServerSettings, words, name).checkpoint
+    elif name in SETTINGS:
+        read_settings(SETTINGS[name], words, name)
     else:
         module = re.search(r"run\('([^']+)'", script)[1]
         check_options(ROOT / f'{module.replace(".", "/")}.py', words)
+
+
+def check_rules(words: list[str]) -> None:
+    """Check the parameters and remapped names in the arguments of a node of docs/viewing.md."""
+    parameters = {row[0] for row in rows('docs/viewing.md', 'parameter')}
+    topics = {row[0] for row in rows('docs/viewing.md', 'topic')}
+    given = [word for word in words if word != '--ros-args']
+    given = given[: given.index('>')] if '>' in given else given
+    for option, rule in zip(given[::2], given[1::2], strict=True):
+        if option == '--params-file':
+            assert (ROOT / rule).is_file()
+        else:
+            name = rule.split(':=')[0]
+            assert name in {'-p': parameters, '-r': topics | {'pose'}}[option], rule
 
 
 def check_ros2(verb: str, *words: str) -> bool:
@@ -82,25 +123,49 @@ def check_ros2(verb: str, *words: str) -> bool:
         package, file, *given = (word for word in words if word != '-s')
         assert package == PACKAGE
         assert {word.split(':=')[0] for word in given} <= launch_arguments(file).keys()
+    elif (verb, *words[:2]) == ('run', 'rosbag2_transport', 'recorder'):
+        return False
+    elif words[:2] == ('diagnostic_aggregator', 'aggregator_node'):
+        assert words[2:4] == ('--ros-args', '--params-file')
+        return False
+    elif verb == 'security':
+        assert words[0] in SECURITY
+        assert {word for word in words if word.startswith('/')} <= ENCLAVES
+        return False
+    elif verb == 'action':
+        options = [word for word in words if word.startswith('-')]
+        name, kind = [word for word in words[1:] if word not in options][:2]
+        assert (words[0], options, ACTIONS[name]) == ('send_goal', ['--feedback'], kind)
+        return False
     elif verb == 'run':
         assert words[0] == PACKAGE
-        check_program(words[1], list(words[2:]))
+        # Every process of ROS has these two.
+        given = [word for word in words[2:] if word not in ('--ros-args', '--enclave')]
+        check_program(words[1], given)
     elif (verb, *words[:1]) == ('bag', 'play'):
         # The image topic of the example is remapped.
         names = [word for word in words if word.startswith('/')]
         assert set(names) <= TOPICS.keys()
-        assert {word for word in words if word[0] == '-'} <= {'--clock', '--delay', '--topics'}
+        options = {'--clock', '--delay', '--topics', RECORD_OPTIONS[0]}
+        assert {word for word in words if word[0] == '-'} <= options
+    elif (verb, *words[:1]) == ('bag', 'record'):
+        values = yaml.safe_load((ROOT / 'config' / 'record' / 'recorder.yaml').read_text())
+        known = {*TOPICS, *values['/**']['ros__parameters']['record']['topics']}
+        assert {word for word in words if word[0] == '/'} <= known
+        options = {'--topics', '--output', '--storage', *RECORD_OPTIONS}
+        assert {word for word in words if word[:2] == '--'} <= options
     elif verb in ('topic', 'bag'):
         names = [word for word in words if word.startswith('/')]
         assert names
         assert set(names) <= TOPICS.keys()
-        assert words[0] in ('pub', 'echo', 'record')
+        assert words[0] in ('pub', 'echo')
         assert words[0] != 'pub' or words[words.index(names[0]) + 1] == TOPICS[names[0]]
     elif verb == 'service':
         assert words[0] == 'call'
         assert SERVICES[words[1]] == words[2]
     elif verb == 'lifecycle':
-        assert words[:2] == ('set', '/policy')
+        assert words[0] == 'set'
+        assert words[1] in ('/policy', '/robot')
         assert words[2] in ('configure', 'activate', 'deactivate', 'cleanup')
     else:
         assert (verb, *words[:2]) == ('param', 'set', '/policy')
@@ -177,9 +242,13 @@ def test_marks_are_above_a_block():
         ('ros2 launch trt_openvla_ros policy.launch.py wings:=2', AssertionError),
         ('ros2 run trt_openvla_ros fly', FileNotFoundError),
         ('ros2 run trt_openvla_ros train_tiny --wings 2', AssertionError),
+        ('ros2 run trt_openvla_ros overlay_node --ros-args -p wings:=2', AssertionError),
+        ('ros2 run trt_openvla_ros monitor --ros-args -r wings:=arms', AssertionError),
         ('ros2 topic echo /policy/wings', AssertionError),
         ('ros2 topic pub --once /instruction std_msgs/msg/Bool', AssertionError),
         ('ros2 param set /policy checkpoint elsewhere', AssertionError),
+        ('ros2 security create_enclave keystore /trt_openvla_ros/wings', AssertionError),
+        ('ros2 action send_goal /task/fly trt_openvla_ros/action/ExecuteInstruction', KeyError),
         ('docker compose -f docker/compose.yaml run --rm policy make fly', AssertionError),
     ],
 )
@@ -211,7 +280,11 @@ def test_files_in_commands_exist():
 
 @pytest.mark.parametrize(
     ('page', 'file'),
-    [('docs/node.md', 'policy.launch.py'), ('docs/simulation.md', 'demo.launch.py')],
+    [
+        ('docs/node.md', 'policy.launch.py'),
+        ('docs/simulation.md', 'demo.launch.py'),
+        ('docs/robot.md', 'robot.launch.py'),
+    ],
 )
 def test_launch_arguments_are_those_of_the_launch_file(page, file):
     assert {row[0]: row[2] for row in rows(page, 'argument')} == launch_arguments(file)

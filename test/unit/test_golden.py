@@ -34,7 +34,7 @@ def test_every_stage_gives_the_reference_numbers(request, arrays, name, case):
     prompt, ids = policy.spec.prompter(instruction)
     assert prompt == case['prompt']
     assert ids == case['input_ids']
-    views = policy.spec.processor(image)
+    views = policy.spec.views(image)
     vision = policy.engines.vision
     pixels = vision.normalise(torch.from_numpy(views))
     expected = arrays[f'{key[:5]}0_pixel_values']

@@ -53,7 +53,7 @@ def test_libraries_compute_the_same_from_it(policies, world, name):
     world.reset(FIRST_TEST_SEED)
     image = world.image()
     prediction = policy.predict(image, 'pick up the yellow ball')
-    views = torch.from_numpy(policy.spec.processor(image))
+    views = torch.from_numpy(policy.spec.views(image))
     pixels = policy.engines.vision.normalise(views)[0]
     model = llama(policy.spec.checkpoint)
     _, ids = policy.spec.prompter('pick up the yellow ball')

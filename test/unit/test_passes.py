@@ -117,7 +117,7 @@ def test_tiny_checkpoints_act_the_same(model):
         image = rng.integers(0, 256, (240, 320, 3), np.uint8)
         answers = []
         for policy in (plain, static):
-            embeddings = policy.engines.vision.encode(policy.spec.processor(image))
+            embeddings = policy.engines.vision.encode(policy.spec.views(image))
             _, ids = policy.spec.prompter(text)
             decoding = policy.spec.decoding(policy.description.find(None)[1])
             answers.append(policy.engines.language.generate(ids, embeddings, decoding).ids)

@@ -10,6 +10,7 @@ from random_checkpoint import write_random_checkpoint
 from safetensors.torch import load_file, save_file
 import torch
 
+from trt_openvla_ros.camera_steps import NO_STEPS
 from trt_openvla_ros.checkpoints.artifact import Manifest, TRTLLM_CHECKPOINT
 from trt_openvla_ros.checkpoints.llama import trtllm_names
 from trt_openvla_ros.checkpoints.released import Checkpoint
@@ -227,7 +228,7 @@ def test_model_is_calibrated_on_image_prompt_and_its_answer(source, split, folde
     frames = collect_frames(FrameSettings(str(folder), 2), 'quantize', 0)
     assert [frame.instruction for frame in frames] == ['push block 0', 'pick up block 5']
     cpu = torch.device('cpu')
-    spec = calibration.read_spec(checkpoint, '')
+    spec = calibration.read_spec(checkpoint, '', NO_STEPS)
     images = calibration.encode_images(spec, frames, cpu, torch.float32)
     model = modelopt_export.load_backbone(split / 'LLM_backbone', cpu)
     prompter = spec.prompter

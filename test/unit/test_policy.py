@@ -21,7 +21,12 @@ def prefer_text(tensors):
 def test_unknown_key_lists_all_keys_with_their_ranges(golden_dir):
     with pytest.raises(ConfigError) as error:
         Policy.from_checkpoint(golden_dir / 'fused', 'bridge', device='cpu')
-    for part in ("'bridge'", 'toy_arm: [-0.0287, 0.0283]', 'other_arm: [-1, 1]', '[rad]'):
+    for part in (
+        "'bridge'",
+        'toy_arm: [-0.0287, 0.0283]',
+        'other_arm: [-1, 1]',
+        "data set's units",
+    ):
         assert part in str(error.value)
 
 

@@ -4,6 +4,7 @@ import ast
 from collections import Counter
 from functools import cache
 from importlib.metadata import packages_distributions, version
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -19,13 +20,16 @@ FOLDER = ROOT / 'requirements'
 PACKAGE = ROOT / 'trt_openvla_ros'
 # The file that is for a room; for other rooms it is policy.txt.
 ROOMS = {
+    'bags': 'bags',
     'serving': 'serve',
     'pipeline': 'pipeline',
     'training': 'pipeline',
     'evaluation': 'bags',
     'nodes': 'robot',
+    'poses': 'robot',
     'robot': 'robot',
     'safety': 'robot',
+    'poses.py': 'robot',  # no room that does without scipy imports it
     'sim': 'evaluate',
 }
 COME_WITH = {'apsw': 'rosbags', 'h11': 'uvicorn', 'starlette': 'fastapi', 'triton': 'torch'}
@@ -94,6 +98,26 @@ def test_pip_reads_the_list(tmp_path):
     assert found.keys() == {'policy', 'bags', 'robot', 'serve', 'pipeline', 'evaluate'}
     for name, text in found.items():
         assert {str(Requirement(line)) for line in text.split()} == set(map(str, listed(name)))
+
+
+def test_pip_takes_the_files_that_are_no_python(tmp_path):
+    command = [sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    there = {str(path.relative_to(tmp_path / 'trt_openvla_ros')) for path in tmp_path.rglob('*.*')}
+    assert there >= {
+        'engines/tensorrt_llm/trtllm_contract.json',
+        'pipeline/coffee.jpg',
+        'robot/action_meanings.yaml',
+        'serving/page/index.html',
+    }
+    # A bag without definitions is read where there is no checkout, and no ROS.
+    code = 'from trt_openvla_ros.bags.definitions import typestore; print(*typestore().types)'
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path), 'AMENT_PREFIX_PATH': ''}
+    found = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    known = {f'trt_openvla_ros/msg/{path.stem}' for path in (ROOT / 'msg').glob('*.msg')}
+    assert known <= set(found.stdout.split()), found.stderr
 
 
 def test_the_container_and_the_venv_read_the_list():

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from trt_openvla_ros.errors import InputError
+from trt_openvla_ros.sim.arm import Arm, MAX_SPEED, REACH_HIGH, SUBSTEP
 from trt_openvla_ros.sim.expert import expert
 from trt_openvla_ros.sim.goals import Goal, goals_for, KINDS, parse, phrase
+from trt_openvla_ros.sim.scene import SUBSTEPS
 from trt_openvla_ros.sim.world import HAND_HIGH, IMAGE_SIZE, MAX_STEP, MAX_STEPS, World
 
 
@@ -123,3 +125,29 @@ def test_other_sentences_are_refused_with_examples(text):
 
 def test_parse_knows_kinds():
     assert parse('push the blue sphere to the left') == Goal('push', 'blue', 'ball', 'left')
+
+
+def test_world_that_an_arm_moved_is_as_new_after_a_reset(world):
+    world.reset(7)
+    fresh = world.image()
+    arm = Arm(world)
+    away = arm.measured.moved(np.array([0.05, 0.05, 0.0]), np.array([0.0, 0.0, 0.5]))
+    arm.go(away, SUBSTEPS)
+    world.grip(0.0)
+    arm.go(away, SUBSTEPS)
+    assert arm.measured.distance(away)[0] < 2e-3
+    assert world.hand.opening < 0.1
+
+    world.reset(7)
+
+    np.testing.assert_array_equal(world.image(), fresh)
+
+
+def test_arm_goes_no_faster_and_no_farther_than_it_can(world):
+    world.reset(7)
+    arm = Arm(world)
+    start = arm.measured
+    arm.go(start.moved(np.array([0.0, 0.0, 10.0]), np.zeros(3)), 4)
+    assert arm.commanded.distance(start)[0] == pytest.approx(MAX_SPEED * 4 * SUBSTEP)
+    arm.go(start.moved(np.array([0.0, 0.0, 10.0]), np.zeros(3)), 10 * SUBSTEPS)
+    np.testing.assert_allclose(arm.measured.position[2], REACH_HIGH[2], atol=2e-3)

@@ -58,7 +58,7 @@ def asked(policy, image, **changes):
     spec = policy.spec
     _, ids = spec.prompter('put the spoon on the towel')
     decoding = replace(spec.decoding(spec.statistics['toy_arm']), **changes)
-    return ids, policy.engines.vision.encode(spec.processor(image)), decoding
+    return ids, policy.engines.vision.encode(spec.views(image)), decoding
 
 
 @pytest.fixture(scope='module')

@@ -45,7 +45,7 @@ def test_embeddings_are_those_of_torch_and_stay_what_they_are(exact_artifact, na
     theirs = Policy.from_checkpoint(path, 'toy_arm', 'torch', 'cpu')
     assert type(theirs.engines.vision).__name__ == 'TorchVision'
     images = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
-    views = [ours.spec.processor(image) for image in images]
+    views = [ours.spec.views(image) for image in images]
     found = [ours.engines.vision.encode(view) for view in views]
     assert ours.engines.vision.encode_time > 0
     for embeddings, view in zip(found, views, strict=True):

@@ -1,8 +1,12 @@
-"""The simulation and a policy node in two processes, and a client that watches their topics."""
+"""The simulation, a policy node and, on the way, a robot node, each a process; and who watches.
+
+Without a robot node the simulation takes the actions themselves, in lock-step. With one they go
+through a controller, in real time: the robot node watches on a clock that nobody can stop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import os
@@ -11,7 +15,7 @@ import subprocess
 import time
 from typing import Any
 
-from ament_index_python.packages import get_package_prefix
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 import rclpy
@@ -20,7 +24,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.conversions import to_rgb
@@ -31,6 +35,15 @@ from trt_openvla_ros.srv import Reset
 _PACKAGE = 'trt_openvla_ros'
 _LOADING = 120.0  # [s] longest wait for the first action, and for every answer of a service
 _THINKING = 15.0  # [s] longest wait for a further action; none comes if the model wrote none
+_SETTLING = 2  # images until the last command was executed, through a controller
+_QUIET = ('--log-level', 'warn')
+# Ways from an action to the hand: parameters of the simulation, and of the robot node if there is
+# one, beside those of its preset.
+ROBOTS: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
+    'direct': (('rate:=0.0',), None),
+    'servo': (('controller:=servo',), ('controller:=servo_twist',)),
+    'cartesian': (('controller:=cartesian',), ('controller:=cartesian_pose',)),
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class ClosedLoop:
         node: Node of the client.
     """
 
-    def __init__(self, processes: list[subprocess.Popen]) -> None:
+    def __init__(self, processes: list[subprocess.Popen], has_robot: bool = False) -> None:
         """Connect; every later wait fails if one of the processes has ended."""
         self.node = rclpy.create_node('closed_loop')
         self._executor = SingleThreadedExecutor()
@@ -88,6 +101,7 @@ class ClosedLoop:
         subscribe(PoseStamped, 'hand/pose', self._on_pose, 10)
         self._reset = self.node.create_client(Reset, 'sim/reset')
         self._success = self.node.create_client(Trigger, 'sim/success')
+        self._enable = self.node.create_client(SetBool, 'robot/enable') if has_robot else None
 
     def _on_image(self, message: Image) -> None:
         self._images[_stamp(message)] = message
@@ -101,8 +115,13 @@ class ClosedLoop:
 
         Raises:
             RuntimeError: The simulation refused, or a process ended.
-            TimeoutError: A service did not answer, or not even a first action came.
+            TimeoutError: A service did not answer, not even a first action came, or the robot
+                could not be enabled.
         """
+        # The hand is about to be put elsewhere, which no controller may fight against; the robot
+        # node's last commands come after its answer.
+        self._let_move(False)
+        self._see_images(_SETTLING if self._enable else 0)
         begin = self.node.get_clock().now().nanoseconds
         answer = self._call(self._reset, Reset.Request(seed=seed, instruction=instruction))
         if not answer.success:
@@ -110,6 +129,9 @@ class ClosedLoop:
         episode = Episode(seed, answer.instruction, answer.kind)
         for seen in (self._actions, self._images, self._hands):
             seen.clear()
+        if self._enable:
+            self._see_images(_SETTLING)  # and so does the robot node see where the hand is now
+            begin = self._let_move(True)
         while not episode.reached and episode.actions < MAX_STEPS:
             try:
                 patience = _THINKING if self._has_acted else _LOADING
@@ -129,8 +151,32 @@ class ClosedLoop:
                         episode.steps.append(Step(action, image, self._hands[stamp]))
             self._actions.clear()
             episode.reached = self._call(self._success, Trigger.Request()).success
+        if self._enable and not episode.reached:
+            self._see_images(_SETTLING)
+            episode.reached = self._call(self._success, Trigger.Request()).success
         episode.end = self._hands[max(self._hands)]
         return episode
+
+    def _let_move(self, moves: bool) -> int:
+        """Enable or disable the robot, if there is one, and give the time [ns] of the request.
+
+        It may take a while until a robot can be enabled.
+        """
+        deadline = time.monotonic() + _LOADING
+        while True:
+            begin = self.node.get_clock().now().nanoseconds
+            if not self._enable:
+                return begin
+            answer = self._call(self._enable, SetBool.Request(data=moves))
+            if answer.success:
+                return begin
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'the robot was not enabled: {answer.message}')
+            self._executor.spin_once(timeout_sec=0.2)
+
+    def _see_images(self, count: int) -> None:
+        self._images.clear()
+        self._spin_until(lambda: len(self._images) >= count, 'image')
 
     def _call(self, client: Any, request: Any) -> Any:
         self._spin_until(client.service_is_ready, f'service {client.srv_name}')
@@ -157,22 +203,29 @@ class ClosedLoop:
 
 
 @contextmanager
-def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
-    """Start the simulation in lock-step and the policy node; stop both at the end.
+def closed_loop(
+    checkpoint: Path | None, robot: str = 'direct', changes: Sequence[str] = ()
+) -> Iterator[ClosedLoop]:
+    """Start the simulation, the policy node and perhaps the robot node; stop them at the end.
 
     Args:
         checkpoint: Checkpoint for the policy node; if None, no policy node starts and the caller
             must act.
+        robot: Way from an action to the hand, a key of ROBOTS.
+        changes: Parameters of the robot node, `name:=value`, that win over its preset.
     """
     # Use a separate domain, so that the actions move nothing else on the network.
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    quiet = ['--ros-args', '--log-level', 'warn']
-    executables = Path(get_package_prefix(_PACKAGE)) / 'lib' / _PACKAGE
-    commands = [[str(executables / 'sim_node'), *quiet, '-p', 'rate:=0.0']]
+    of_sim, of_robot = ROBOTS[robot]
+    commands = [_command('sim_node', of_sim)]
     if checkpoint is not None:
-        policy = [str(executables / 'policy_node'), *quiet, '-p', f'checkpoint:={checkpoint}']
-        policy += ['-r', 'image:=camera/image_raw', '-p', 'max_image_age:=5.0']
-        commands.append(policy)
+        # In lock-step nothing moves meanwhile.
+        age = 'max_image_age:=5.0' if of_robot is None else 'max_image_age:=1.0'
+        policy = _command('policy_node', (f'checkpoint:={checkpoint}', age))
+        commands.append([*policy, '-r', 'image:=camera/image_raw'])
+    if of_robot is not None:
+        preset = Path(get_package_share_directory(_PACKAGE)) / 'config' / 'robots' / 'sim.yaml'
+        commands.append(_command('robot_node', (*of_robot, *changes), preset))
     # A signal raises KeyboardInterrupt here, and not a shutdown below a running wait.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     processes: list[subprocess.Popen] = []
@@ -180,7 +233,7 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
     try:
         with uninterrupted():
             processes += [subprocess.Popen(command) for command in commands]
-        loop = ClosedLoop(processes)
+        loop = ClosedLoop(processes, of_robot is not None)
         yield loop
     finally:
         for process in processes:
@@ -190,6 +243,14 @@ def closed_loop(checkpoint: Path | None) -> Iterator[ClosedLoop]:
         if loop is not None:
             loop.close()
         rclpy.try_shutdown()
+
+
+def _command(name: str, parameters: Sequence[str], preset: Path | None = None) -> list[str]:
+    executable = Path(get_package_prefix(_PACKAGE)) / 'lib' / _PACKAGE / name
+    words = [str(executable), '--ros-args', *_QUIET]
+    if preset is not None:
+        words += ['--params-file', str(preset)]
+    return [*words, *(word for one in parameters for word in ('-p', one))]
 
 
 def _stamp(message: VlaAction | Image | PoseStamped) -> int:

@@ -9,11 +9,33 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 
-from trt_openvla_ros.contracts import PARTS, Timings
+from trt_openvla_ros.contracts import Description
+from trt_openvla_ros.errors import ImageError, InputError, OutputError
+from trt_openvla_ros.policy.seen_view import SeenView
+from trt_openvla_ros.timings import PARTS, Timings
 
 # Steps: enough for a p95 of a slow policy, and few enough to forget yesterday's latency.
 _WINDOW = 200
+VIEW = 'view'  # key of a SeenView
+_PLAIN = ('engine', 'checkpoint', 'dtype', 'device', 'camera')
 _TOLERATED = 0.1  # share of lost frames that is no warning: best effort loses some
+
+
+def origin_of(description: Description | None) -> dict[str, str]:
+    """Give the facts of a policy that never change, or their names with '' if there is none."""
+    if description is None:
+        return dict.fromkeys((*_PLAIN, VIEW), '')
+    plain = {name: str(getattr(description, name)) for name in _PLAIN}
+    return {**plain, VIEW: SeenView.of(description).to_text()}
+
+
+def counter_of(error: Exception) -> str:
+    """Name the counter of an error that a step met."""
+    if isinstance(error, ImageError):
+        return 'images_rejected'
+    if isinstance(error, InputError):
+        return 'instructions_rejected'
+    return 'output_errors' if isinstance(error, OutputError) else 'engine_errors'
 
 
 def describe(state: str, failure: str, silence: str, instruction: str) -> tuple[bytes, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import (
-    DurabilityPolicy,
     qos_check_compatible,
     QoSCompatibility,
     QoSProfile,
@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from trt_openvla_ros.nodes.conversions import stamp_of
 from trt_openvla_ros.nodes.diagnostics import Statistics
 from trt_openvla_ros.nodes.parameters import PolicyParameters
-from trt_openvla_ros.nodes.qos import overridable
+from trt_openvla_ros.nodes.qos import LATCHED, overridable
 from trt_openvla_ros.nodes.stamps import Cadence
 from trt_openvla_ros.nodes.topics import IMAGE, INSTRUCTION, PROMPT_IMAGE
 
@@ -77,10 +77,9 @@ class Inputs:
         if parameters.latched_instruction:
             # A second subscription, because a transient_local one alone would be deaf to senders
             # that latch nothing, and so to their stop.
-            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             # Without rclpy's warning about each sender that the other subscription hears.
             quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-            self._subscribe(*said, self._take_latched, latched, 'latched', quiet)
+            self._subscribe(*said, self._take_latched, copy(LATCHED), 'latched', quiet)
 
     @property
     def camera_rate(self) -> str:

@@ -7,6 +7,7 @@ back. Tests compare the documentation and config/policy.yaml with it.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TYPE_CHECKING, TypeVar
 
@@ -15,10 +16,12 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.pictures import PIXELS
 from trt_openvla_ros.policy.loading import ModelSettings
+from trt_openvla_ros.robot.meaning import ACTION_MEANINGS
 from trt_openvla_ros.settings import field_of, list_settings, Setting, setting
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 T = TypeVar('T')
 
@@ -79,6 +82,7 @@ class PolicyParameters(ModelSettings):
     action_frame: str = setting(
         'base_link', 'Frame of the displacement and the rotation in the action.'
     )
+    action_meanings: str = field_of(ACTION_MEANINGS)
     max_image_age: float = setting(
         1.0,
         'Largest age of an image when its action is published, inference included, and largest '
@@ -98,15 +102,16 @@ class PolicyParameters(ModelSettings):
     )
     max_translation: float = setting(
         0.0,
-        'Longest displacement in one step [m], direction kept; 0 sets no limit.',
+        'Longest displacement in one step [m], whatever the unit of the action, direction kept; '
+        '0 sets no limit, and is needed if nobody knows the unit.',
         low=0.0,
         high=1.0,
         run_time=True,
     )
     max_rotation: float = setting(
         0.0,
-        'Largest rotation in one step, as length of (roll, pitch, yaw) [rad], direction kept; '
-        '0 sets no limit.',
+        'Largest rotation in one step, as length of its three numbers [rad], whatever their unit, '
+        'direction kept; 0 sets no limit, and is needed if nobody knows the unit.',
         low=0.0,
         high=3.15,
         run_time=True,
@@ -136,6 +141,24 @@ class SimParameters:
         low=0.0,
         high=100.0,
     )
+    controller: str = setting(
+        'direct',
+        'Who moves the hand: actions (direct), MoveIt Servo (servo), the controller of FZI '
+        '(cartesian) or CRISP (crisp), each as it is on a robot.',
+        choices=('direct', 'servo', 'cartesian', 'crisp'),
+    )
+    gripper: str = setting(
+        'gripper_command',
+        'Type of the action of the gripper under a controller: control_msgs/GripperCommand, '
+        'control_msgs/ParallelGripperCommand, or none.',
+        choices=('gripper_command', 'parallel_gripper_command', 'none'),
+    )
+    controller_rate: float = setting(
+        100.0,
+        'Rate of the controller, of the pose and of the joint states under a controller [Hz].',
+        low=20.0,
+        high=240.0,
+    )
     publish_clock: bool = setting(
         False, 'Stamp with simulated time, and publish it on /clock for use_sim_time.'
     )
@@ -148,9 +171,25 @@ def declare(node: Node, cls: type) -> None:
         node.declare_parameter(name, default, _descriptor(one))
 
 
-def read(node: Node, cls: type[T]) -> T:
-    """Read the current value of every parameter."""
-    return cls(**{name: _plain(node.get_parameter(name).value) for name in list_settings(cls)})
+def read(node: Node, cls: type[T], changes: Iterable[Parameter] = ()) -> T:
+    """Read the value of every parameter, as it is now or would be after changes."""
+    known = list_settings(cls)
+    values = {name: node.get_parameter(name).value for name in known}
+    values |= {change.name: change.value for change in changes if change.name in known}
+    return cls(**{name: _plain(value, known[name]) for name, value in values.items()})
+
+
+def read_checked(node: Node, cls: type[T]) -> T:
+    """Read the parameters of a node that takes none while it runs.
+
+    Raises:
+        ConfigError: A value is none of the choices, or no such vector.
+    """
+    for name in list_settings(cls):
+        reason = why_no_choice(name, node.get_parameter(name).value, cls)
+        if reason:
+            raise ConfigError(reason)
+    return read(node, cls)
 
 
 def why_no_choice(name: str, value: Any, cls: type) -> str:
@@ -159,21 +198,25 @@ def why_no_choice(name: str, value: Any, cls: type) -> str:
     one = list_settings(cls).get(name)
     if one is not None and one.is_vector:
         try:
-            one.check(_plain(value), name)
+            one.check(_plain(value, one), name)
         except ConfigError as error:
             return str(error)
-    if one is None or not one.choices or value in one.choices:
+    if one is None or not one.choices or _plain(value, one) in one.choices:
         return ''
     return f'{name} is {value!r}; it must be one of {", ".join(map(repr, one.choices))}'
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, one: Setting) -> Any:
+    if one.is_switch and isinstance(value, bool):
+        return str(value).lower()
     # rclpy gives arrays of numbers as array.array.
     return tuple(value) if isinstance(value, array | list) else value
 
 
 def _descriptor(one: Setting) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=one.description, read_only=not one.run_time)
+    # `-p center_crop:=true` is a truth value, and '' is none.
+    descriptor.dynamic_typing = one.is_switch
     if one.choices:
         descriptor.additional_constraints = f'one of {", ".join(map(repr, one.choices))}'
     if one.low is not None and isinstance(one.default, int):

@@ -24,7 +24,7 @@ from trt_openvla_ros.errors import (
     PolicyError,
 )
 from trt_openvla_ros.nodes.conversions import stamp_of, to_rgb
-from trt_openvla_ros.nodes.diagnostics import describe, Statistics
+from trt_openvla_ros.nodes.diagnostics import counter_of, describe, origin_of, Statistics
 from trt_openvla_ros.nodes.frames import Frame
 from trt_openvla_ros.nodes.inputs import Inputs
 from trt_openvla_ros.nodes.lifecycle import PatientLifecycleNode
@@ -45,8 +45,6 @@ _STUCK = (
     'the engine did not return from its last step, and keeps its memory; restart the process, or '
     'configure again after it returned'
 )
-_COUNTS = {OutputError: 'output_errors', InputError: 'instructions_rejected'}
-_ORIGIN = ('engine', 'checkpoint', 'dtype', 'device')
 
 
 class PolicyNode(PatientLifecycleNode):
@@ -68,7 +66,7 @@ class PolicyNode(PatientLifecycleNode):
         self._outputs: Outputs | None = None
         self._inputs: Inputs | None = None
         self._stuck: Worker | None = None  # one that did not end, with its policy
-        self._origin = dict.fromkeys(_ORIGIN, '')
+        self._origin = origin_of(None)
         self._instruction = ''
         self._heard: str | None = None  # the last message; None before the first
         self._state, self._failure = 'unconfigured', ''
@@ -100,7 +98,7 @@ class PolicyNode(PatientLifecycleNode):
             self.get_logger().error(f'not configured: {self._failure}')
         else:
             self._state, self._failure, self.broken = 'inactive', '', ''
-            self.get_logger().info(f'loaded {self._origin["checkpoint"]}')
+            self.get_logger().info('views: {camera}; loaded {checkpoint}'.format_map(self._origin))
             return TransitionCallbackReturn.SUCCESS
         # After the handler, because the error there still holds references to the model.
         self._release()
@@ -108,10 +106,9 @@ class PolicyNode(PatientLifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _connect(self, parameters: PolicyParameters) -> None:
-        description = self._policy.description
-        self._origin = {name: getattr(description, name) for name in _ORIGIN}
+        self._origin = origin_of(self._policy.description)
         self._statistics = Statistics()
-        self._outputs = Outputs(self, self._policy)
+        self._outputs = Outputs(self, self._policy, parameters.action_meanings)
         self._inputs = Inputs(
             self, parameters, self._statistics, self._on_image, self._on_instruction
         )
@@ -182,13 +179,13 @@ class PolicyNode(PatientLifecycleNode):
         return self._stuck is not None and self._stuck.alive
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        for change in changes:
-            reason = why_no_choice(change.name, change.value, PolicyParameters)
-            if change.name == 'unnorm_key' and self._policy is not None:
-                reason = why_unfit(self._policy.description, change.value)
-            if reason:
-                return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
+        reasons = [why_no_choice(c.name, c.value, PolicyParameters) for c in changes]
+        if self._policy is not None and not any(reasons):
+            wanted = read(self, PolicyParameters, changes)
+            names = {change.name for change in changes}
+            reasons.append(why_unfit(self._policy.description, wanted, names))
+        reason = next(filter(None, reasons), '')
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         if self._state == 'active' and self._instruction:
@@ -209,7 +206,7 @@ class PolicyNode(PatientLifecycleNode):
             self.get_logger().info(state)
         except InputError as error:
             # The sender does not want the old instruction any more.
-            self._statistics.count('instructions_rejected')
+            self._statistics.count('instructions_rejected', reason=str(error))
             self.get_logger().warning(f'stopped: {error}')
             instruction = ''
         self._instruction = instruction
@@ -223,13 +220,13 @@ class PolicyNode(PatientLifecycleNode):
         if not instruction or self._is_stale(frame.message, parameters.max_image_age):
             return None
         try:
-            image, given = frame.open()
+            _, image = frame.open()
         except InputError as error:
             self._statistics.count('images_rejected')
             self.get_logger().warning(f'image ignored: {error}', throttle_duration_sec=_THROTTLE)
             return None
         prediction = policy.predict(
-            given,
+            image,
             instruction,
             parameters.unnorm_key or None,
             # The engine need not stream if nobody listens.
@@ -251,7 +248,7 @@ class PolicyNode(PatientLifecycleNode):
 
     def _note_failure(self, error: Exception) -> None:
         if isinstance(error, OutputError | InputError | EngineError):
-            self._statistics.count(_COUNTS.get(type(error), 'engine_errors'))
+            self._statistics.count(counter_of(error), reason=str(error))
             self.get_logger().warning(f'no action: {error}', throttle_duration_sec=_THROTTLE)
             if isinstance(error, BrokenEngineError):
                 self.break_down(str(error))

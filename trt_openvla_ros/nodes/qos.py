@@ -1,4 +1,4 @@
-"""Quality of service from parameters `qos_overrides.*`, as rclcpp's nodes have them."""
+"""Quality of service: what several nodes have, and parameters `qos_overrides.*` as in rclcpp."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from contextlib import contextmanager
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, InvalidQoSProfileException, QoSProfile
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    InvalidQoSProfileException,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
 from trt_openvla_ros.errors import ConfigError
+
+# The last message reaches those who come later, too.
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Best effort hears every publisher, reliable or not, and nobody wants an old message.
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ def keep_freed_memory() -> None:
 def run(make_node: Callable[[], Node]) -> None:
     """Make a node and spin it until it is interrupted; a lifecycle node may start itself.
 
+    Further nodes of its process are its attribute `companions`.
+
     An error while the node is made, such as a wrong parameter, ends the process with its message.
 
     Raises:
@@ -54,7 +56,8 @@ def run(make_node: Callable[[], Node]) -> None:
         if autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
         executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        for one in (node, *getattr(node, 'companions', ())):
+            executor.add_node(one)
         wake_by(executor.wake)
         executor.spin()
     except (ParameterException, PolicyError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from geometry_msgs.msg import PoseStamped
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped, TransformStamped
 import numpy as np
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import Header
 
@@ -13,6 +15,7 @@ from trt_openvla_ros.sim.world import World
 
 BASE_FRAME = 'base_link'
 CAMERA_FRAME = 'camera_optical_frame'
+HAND_FRAME = 'hand'
 JOINTS = ('finger_left', 'finger_right')
 
 
@@ -37,6 +40,29 @@ def hand_pose(world: World, header: Header) -> PoseStamped:
     place, turn = message.pose.position, message.pose.orientation
     place.x, place.y, place.z = world.hand.position.tolist()
     turn.w, turn.x, turn.y, turn.z = world.hand_orientation.tolist()
+    return message
+
+
+def hand_transform(world: World, stamp: Time) -> TransformStamped:
+    """Give the transform from the base to the hand."""
+    return _transform(HAND_FRAME, world.hand.position, world.hand_orientation, stamp)
+
+
+def camera_transform(world: World, stamp: Time) -> TransformStamped:
+    """Give the transform from the base to the camera's optical frame."""
+    place, rotation = world.camera_pose
+    quaternion = np.roll(Rotation.from_matrix(rotation).as_quat(), 1)
+    return _transform(CAMERA_FRAME, place, quaternion, stamp)
+
+
+def _transform(
+    child: str, place: np.ndarray, quaternion: np.ndarray, stamp: Time
+) -> TransformStamped:
+    header = Header(stamp=stamp, frame_id=BASE_FRAME)
+    message = TransformStamped(header=header, child_frame_id=child)
+    to, turn = message.transform.translation, message.transform.rotation
+    to.x, to.y, to.z = place.tolist()
+    turn.w, turn.x, turn.y, turn.z = quaternion.tolist()
     return message
 
 

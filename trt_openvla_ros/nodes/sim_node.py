@@ -10,37 +10,18 @@ from builtin_interfaces.msg import Time as Stamp
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 from rclpy.time import Time
-from rosgraph_msgs.msg import Clock as ClockMessage
-from std_msgs.msg import Header, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes.conversions import to_message
 from trt_openvla_ros.nodes.parameters import declare, read, SimParameters
 from trt_openvla_ros.nodes.run import run
-from trt_openvla_ros.nodes.sim_messages import (
-    BASE_FRAME,
-    CAMERA_FRAME,
-    camera_info,
-    hand_pose,
-    joint_states,
-    why_impossible,
-)
-from trt_openvla_ros.nodes.topics import (
-    ASKED,
-    CAMERA_IMAGE,
-    CAMERA_INFO,
-    CLOCK,
-    HAND_POSE,
-    JOINT_STATES,
-    RESET,
-    SUCCESS,
-    TAKEN_ACTION,
-    Topic,
-)
+from trt_openvla_ros.nodes.sim_controllers.running import RunningArm
+from trt_openvla_ros.nodes.sim_messages import why_impossible
+from trt_openvla_ros.nodes.sim_outputs import SimOutputs
+from trt_openvla_ros.nodes.topics import ASKED, RESET, SUCCESS, TAKEN_ACTION
 from trt_openvla_ros.policy.prompt import MAX_INSTRUCTION
 from trt_openvla_ros.sim.goals import draw, Goal, parse_in, phrase
 from trt_openvla_ros.sim.world import World
@@ -57,6 +38,10 @@ class SimNode(Node):
 
     An action names the image that it answers by the image's stamp. Each image is answered at most
     once. The node forgets images from before the reset, or from before the last answered one.
+    Under a controller no action counts: the arm moves as the controller is told.
+
+    Attributes:
+        companions: Further nodes of the process, which the executor needs too.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -64,12 +49,14 @@ class SimNode(Node):
 
         Raises:
             ParameterException: A parameter has an impossible value.
-            ConfigError: There is no OpenGL to render with.
+            ConfigError: There is no OpenGL to render with, or the controller cannot run.
             InputError: The parameter instruction names no goal of the scene.
         """
         self._world: World | None = (
             None  # for rclpy, which destroys half-made nodes from Kilted on
         )
+        self._arm: RunningArm | None = None
+        self.companions: list[Node] = []
         super().__init__('sim', **kwargs)
         declare(self, SimParameters)
         parameters = read(self, SimParameters)
@@ -84,36 +71,31 @@ class SimNode(Node):
         self._repeated: deque[int] = deque(maxlen=_MOST_UNANSWERED)
         self._listeners = 0  # subscribers that have heard the instruction
         self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
-        self._images = self._publisher(CAMERA_IMAGE)
-        self._camera_infos = self._publisher(CAMERA_INFO)
-        self._poses = self._publisher(HAND_POSE)
-        self._joints = self._publisher(JOINT_STATES)
-        self._instructions = self._publisher(ASKED)
-        if self._publish_clock:
-            self._clocks = self._publisher(CLOCK)
-        for topic, callback in (
-            (TAKEN_ACTION, self._on_action),
-            (ASKED, self._on_instruction),
-        ):
-            self.create_subscription(topic.type, topic.name, callback, topic.qos)
+        self._outputs = SimOutputs(self, self._world, self._publish_clock)
+        self._instructions = self.create_publisher(ASKED.type, ASKED.name, ASKED.qos)
+        tick, period = self._tick, 1.0 / self._rate if self._rate else _POLL
+        if parameters.controller != 'direct':
+            self._arm = RunningArm(self, self._world, parameters, self._now)
+            self.companions = self._arm.nodes
+            tick, period = self._go_on, 1.0 / parameters.controller_rate
+        else:
+            self.create_subscription(
+                TAKEN_ACTION.type, TAKEN_ACTION.name, self._on_action, TAKEN_ACTION.qos
+            )
+        self.create_subscription(ASKED.type, ASKED.name, self._on_instruction, ASKED.qos)
         self.create_service(RESET.type, RESET.name, self._on_reset)
         self.create_service(SUCCESS.type, SUCCESS.name, self._on_success)
         self._begin(parameters.seed, parameters.instruction)
         # A steady clock, because this node makes the time that others take from /clock.
-        self.create_timer(
-            1.0 / self._rate if self._rate else _POLL,
-            self._tick,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
+        self.create_timer(period, tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy_node(self) -> None:
-        """Free the renderer before the node is destroyed."""
+        """Free the renderer, and destroy the controllers, before the node is destroyed."""
+        if self._arm is not None:
+            self._arm.destroy()
         if self._world is not None:
             self._world.close()
         super().destroy_node()
-
-    def _publisher(self, topic: Topic) -> Publisher:
-        return self.create_publisher(topic.type, topic.name, topic.qos)
 
     def _begin(self, seed: int, instruction: str) -> None:
         """Make a scene and ask for something in it; an InputError changes nothing."""
@@ -121,6 +103,8 @@ class SimNode(Node):
             parse_in(instruction, World.names(seed))
         self._past += round(1e9 * self._world.time)
         self._world.reset(seed)
+        if self._arm is not None:
+            self._arm.restart()
         if not instruction:
             rng = np.random.default_rng([seed, 1])
             instruction = phrase(draw(self._world.things, rng), rng)
@@ -158,31 +142,44 @@ class SimNode(Node):
         self._steps += 1
         self._image = self._world.image()
 
-    def _show(self) -> None:
-        # A new subscriber has not heard the instruction.
+    def _go_on(self) -> None:
+        """Let the arm run until now, under its controller."""
+        is_due = self._arm.run()
+        stamp = self._next_stamp()
+        self._outputs.publish_hand(stamp)
+        if not is_due:
+            return
+        if self._shown_at is not None:
+            self._world.judge()
+            self._steps += 1
+        self._greet()
+        self._image = self._world.image()
+        self._outputs.publish_view(self._image, stamp)
+        self._shown_at = time.monotonic()
+
+    def _greet(self) -> None:
+        """Tell the instruction to new subscribers."""
         listeners = self._instructions.get_subscription_count()
         if listeners > self._listeners:
             self._say()
         self._listeners = listeners
+
+    def _show(self) -> None:
+        self._greet()
         stamp = self._next_stamp()
-        if self._publish_clock:
-            self._clocks.publish(ClockMessage(clock=stamp))
-        image = to_message(self._image)
-        image.header = Header(stamp=stamp, frame_id=CAMERA_FRAME)
-        base = Header(stamp=stamp, frame_id=BASE_FRAME)
-        self._poses.publish(hand_pose(self._world, base))
-        self._joints.publish(joint_states(self._world, base))
-        self._camera_infos.publish(camera_info(self._world, image.header))
-        self._images.publish(image)
+        self._outputs.publish_hand(stamp)
+        self._outputs.publish_view(self._image, stamp)
         self._unanswered.append(self._stamp)
         self._shown_at = time.monotonic()
 
-    def _next_stamp(self) -> Stamp:
+    def _now(self) -> int:
+        """Time [ns] of this world's stamps."""
         if self._publish_clock:
-            now = self._past + round(1e9 * self._world.time)
-        else:
-            now = self.get_clock().now().nanoseconds
-        self._stamp = max(now, self._stamp + 1)
+            return self._past + round(1e9 * self._world.time)
+        return self.get_clock().now().nanoseconds
+
+    def _next_stamp(self) -> Stamp:
+        self._stamp = max(self._now(), self._stamp + 1)
         return Time(nanoseconds=self._stamp).to_msg()
 
     def _on_action(self, message: VlaAction) -> None:

@@ -64,7 +64,7 @@ ACTION = Topic(
     '~/action',
     VlaAction,
     'out, reliable',
-    'One step: displacement [m], rotation [rad] and gripper, with the stamp of its image.',
+    'One step: displacement, rotation and gripper, what they mean, and the stamp of its image.',
 )
 REASONING = Topic(
     '~/reasoning',

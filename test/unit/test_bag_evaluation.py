@@ -1,0 +1,211 @@
+"""A policy over bags that tests make: recorded actions, the figures, and going on."""
+
+import json
+import sqlite3
+
+from bag_writer import (
+    ACTION,
+    compressed,
+    IMAGE,
+    INSTRUCTION,
+    STORAGES,
+    text,
+    TYPES,
+    write,
+    write_bag,
+)
+from evaluated_bag import answer, BEGIN, LIFT, PERIOD, PICTURES, run_of, when
+import numpy as np
+import pytest
+
+from trt_openvla_ros.bags import definitions
+from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.evaluation.bag.progress import Progress
+
+
+def forget_definitions(bag):
+    """Make a bag as Humble wrote them."""
+    (file,) = bag.glob('*.db3')
+    with sqlite3.connect(file) as database:
+        database.execute('DROP TABLE message_definitions')
+        database.execute('UPDATE schema SET schema_version = 3')
+        database.execute("UPDATE topics SET type_description_hash = ''")
+
+
+@pytest.fixture
+def answers():
+    """[6, 7]: what the policy does on each picture under PUSH."""
+    return np.array([answer(picture) for picture in PICTURES])
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_errors_are_in_millimetres_and_milliradians(compare, answers, storage):
+    apart = np.array([0.1, 0, -0.2, 0, 0.01, 0, 0])
+    facts = compare(run_of(answers - apart), storage)
+    assert facts['frames'] == 6
+    assert facts['identical'] == 0.0
+    for name, size, unit in (
+        ('x', 5, 'mm'),
+        ('y', 0, 'mm'),
+        ('z', 10, 'mm'),
+        ('pitch', 5, 'mrad'),
+    ):
+        row = facts['errors'][name]
+        assert row['unit'] == unit
+        assert row['mean'] == pytest.approx(size, abs=1e-9)
+    assert facts['errors']['x']['bias'] == pytest.approx(5)
+    assert facts['errors']['z']['bias'] == pytest.approx(-10)
+    assert facts['errors']['translation']['p95'] == pytest.approx(np.hypot(5, 10))
+    assert facts['gripper_agreement'] == 1.0
+
+
+def test_numbers_whose_units_nobody_knows_are_called_units(compare, answers):
+    facts = compare(run_of(answers), action_meanings='')
+    assert {row['unit'] for row in facts['errors'].values()} == {'units'}
+    assert facts['identical'] == 1.0
+    assert 'gripper_agreement' not in facts
+
+
+def test_compressed_images_are_read_as_the_node_reads_them(compare, answers):
+    messages = [
+        (f'{IMAGE}/compressed', when, compressed(PICTURES[(when - BEGIN) // PERIOD], when))
+        if topic == IMAGE
+        else (topic, when, message)
+        for topic, when, message in run_of(answers)
+    ]
+    facts = compare(messages, image_topic=f'{IMAGE}/compressed')
+    assert (facts['frames'], facts['identical']) == (6, 1.0)
+
+
+def test_bag_without_definitions_is_read_by_those_of_the_package(compare, answers, tmp_path):
+    bag = write(tmp_path / 'humble', run_of(answers), 'sqlite3')
+    forget_definitions(bag)
+    assert compare(None, bag=str(bag))['identical'] == 1.0
+
+
+def test_bag_with_a_type_that_nobody_defines_is_no_interrupted_one(
+    compare, answers, tmp_path, monkeypatch
+):
+    bag = write(tmp_path / 'humble', run_of(answers), 'sqlite3')
+    forget_definitions(bag)
+    monkeypatch.setattr(definitions, '_directory', lambda: tmp_path)
+    with pytest.raises(ConfigError, match=r'no definition of \S+VlaAction, nor .* bag convert'):
+        compare(None, bag=str(bag))
+
+
+def test_bag_of_another_release_without_definitions_is_no_interrupted_one(compare, tmp_path):
+    messages = run_of(np.zeros((1, 7)))
+    sent = []
+    for topic, received, one in messages:
+        data = TYPES.serialize_cdr(one, one.__msgtype__)
+        # Older ones ended earlier.
+        sent.append((topic, one.__msgtype__, received, data[: 99 if topic == ACTION else None]))
+    bag = write_bag(tmp_path / 'older', sent, 'sqlite3')
+    forget_definitions(bag)
+    with pytest.raises(ConfigError, match=r'that of this release does not fit .* bag convert'):
+        compare(None, bag=str(bag))
+
+
+def test_instruction_is_the_one_that_the_node_followed(compare, answers, fused):
+    # The recorder heard the second one before the image, the node after it.
+    messages = run_of(answers[:2])
+    messages.insert(3, (INSTRUCTION, when(1) - 1, text(LIFT)))
+    assert compare(messages)['identical'] == 1.0
+
+
+def test_images_of_one_stamp_are_left_out(compare, answers):
+    # As where a camera stamps with a clock that stands: which image was answered is not known.
+    stamps = [when(0), when(1), when(1), when(3), when(4), when(5)]
+    facts = compare(run_of(answers, stamps))
+    assert facts['frames'] == 4
+    assert facts['left_out']['several of one stamp'] == 2
+    assert facts['identical'] == 1.0
+
+
+def test_images_of_one_time_of_recording_are_told_apart(compare, answers):
+    messages = [(topic, BEGIN, message) for topic, _, message in run_of(answers)]
+    facts = compare(messages)
+    assert (facts['frames'], facts['identical']) == (6, 1.0)
+
+
+def test_what_the_policy_refuses_is_counted(compare, answers):
+    facts = compare(run_of(answers[:2], instruction='In: What is this? Out:' + 'x' * 3000))
+    assert facts['refused'] == facts['frames'] == 2
+    assert '2,000' in facts['refusals'][0] or '2000' in facts['refusals'][0]
+    assert 'errors' not in facts
+
+
+@pytest.mark.parametrize(
+    ('messages', 'values', 'said'),
+    [
+        ([], {}, r"image_topic '/camera/image_raw' is missing"),
+        (run_of(np.zeros((1, 7)))[:2], {}, r"action_topic '/policy/action' is missing .* none$"),
+        (run_of(np.zeros((1, 7))), {'image_topic': INSTRUCTION}, r'is std_msgs/msg/String in'),
+        (run_of(np.zeros((1, 7))), {'unnorm_key': 'other'}, r"'other', but .* of 'toy_arm'"),
+        (run_of(np.zeros((1, 7))), {'compare': 'motion'}, r"pose_topic '/pose' is missing"),
+        (
+            run_of(np.zeros((2, 7)), stamps=[0, 0]),
+            {},
+            r'can be matched .* 2 actions, 2 images, 2 of them .*; --compare motion',
+        ),
+        (run_of(np.zeros((1, 7))), {'bag': ''}, r'bag is empty'),
+        (run_of(np.zeros((1, 7))), {'bag': '/nowhere'}, r'there is no bag /nowhere'),
+    ],
+)
+def test_bags_and_settings_that_do_not_fit_are_sentences(compare, messages, values, said):
+    with pytest.raises(ConfigError, match=said):
+        compare(messages, **values)
+
+
+def test_foreign_type_of_an_action_is_a_sentence(compare, answers):
+    messages = [(t, w, text('x') if t == ACTION else m) for t, w, m in run_of(answers)]
+    with pytest.raises(ConfigError, match=r"'/policy/action' is std_msgs/msg/String in the bag"):
+        compare(messages)
+
+
+def test_interrupted_run_goes_on(compare, bag_policy, answers, tmp_path):
+    bag = str(write(tmp_path / 'one bag', run_of(answers)))
+    bag_policy.last = 4
+    with pytest.raises(KeyboardInterrupt):
+        compare(None, bag=bag)
+    file = tmp_path / 'out' / 'frames.jsonl'
+    assert len(file.read_text().splitlines()) == 4  # the configuration, and three images
+    with file.open('a') as stream:
+        stream.write('{"number": 3, "pred')  # what a crash leaves of a line
+    facts = compare(None, bag=bag)
+    assert bag_policy.calls == 7
+    assert (facts['frames'], facts['identical']) == (6, 1.0)
+    assert len(file.read_text().splitlines()) == 7
+    compare(None, bag=bag, video=True)  # all is there, and the video changes no number
+    assert bag_policy.calls == 7
+    with pytest.raises(
+        ConfigError, match=r'results of other settings.* drop them by --restart true'
+    ):
+        compare(None, bag=bag, max_pixels=10_000)
+    compare(None, bag=bag, max_pixels=10_000, restart=True)
+    assert bag_policy.calls == 13
+
+
+def test_two_runs_do_not_write_into_one_directory(tmp_path):
+    def begin():
+        return Progress.open(tmp_path / 'out', 1, False)
+
+    with begin(), pytest.raises(ConfigError, match='another evaluate_bag writes to'):
+        begin().__enter__()
+    (tmp_path / 'out' / 'frames.jsonl').write_text('hello\n')
+    with pytest.raises(ConfigError, match=r'is not by evaluate_bag .*; .* set --restart true'):
+        begin().__enter__()
+
+
+def test_fewer_images_are_evenly_spread(compare, answers, tmp_path):
+    facts = compare(run_of(answers), max_frames=3)
+    results = [json.loads(line) for line in (tmp_path / 'out/frames.jsonl').open()][1:]
+    assert [result['number'] for result in results] == [0, 2, 5]
+    assert facts['left_out']['beyond max_frames'] == 3
+
+
+def test_full_disk_is_a_sentence_with_a_way_out(compare, answers, tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'video.mp4').symlink_to('/dev/full')
+    with pytest.raises(ConfigError, match=r'video\.mp4 cannot be written: .*choose another out'):
+        compare(run_of(answers), video=True)
