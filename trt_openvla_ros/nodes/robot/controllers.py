@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from builtin_interfaces.msg import Time as Stamp
 from geometry_msgs.msg import PoseStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -49,8 +50,8 @@ class Controller:
         """Name other nodes that command the same controller."""
         return []
 
-    def send(self, command: Command) -> None:
-        """Take one command."""
+    def send(self, command: Command, stamp: Stamp) -> None:
+        """Take one command, and the time at which it was judged."""
         if command.state == MOVING and command.target is not None:
             place = ', '.join(f'{number:.3f}' for number in command.target.position)
             line = f'target at {place} m'
@@ -102,11 +103,14 @@ class Stream(Controller):
         names.remove(self._node.get_fully_qualified_name())
         return sorted(names)
 
-    def send(self, command: Command) -> None:
-        """Publish a command, if there is one."""
+    def send(self, command: Command, stamp: Stamp) -> None:
+        """Publish a command, if there is one.
+
+        Its stamp is older than now if the process was held up meanwhile, and Servo then drops it.
+        """
         if command.pose is not None:
             self._live = True
-            self._publish(command, self._header())
+            self._publish(command, Header(stamp=stamp, frame_id=self._frame))
 
     def rest(self, pose: Pose | None) -> None:
         """Publish the last commands, each of which has a little time to arrive."""
@@ -114,15 +118,13 @@ class Stream(Controller):
             return
         self._live = False
         for _ in range(self._last):
-            self._publish_rest(pose, self._header())
+            stamp = self._node.get_clock().now().to_msg()
+            self._publish_rest(pose, Header(stamp=stamp, frame_id=self._frame))
             self._commands.wait_for_all_acked(Duration(seconds=_DELIVERY / self._last))
 
     def destroy(self) -> None:
         """Remove the publisher from the node."""
         self._node.destroy_publisher(self._commands)
-
-    def _header(self) -> Header:
-        return Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame)
 
     def _publish(self, command: Command, header: Header) -> None:
         self._publish_rest(command.pose, header)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 import time
 
+from builtin_interfaces.msg import Time as Stamp
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from std_msgs.msg import String
@@ -147,11 +148,12 @@ class Drive:
         self._said = self._trouble(now)
         if self._said or self._controller.heard:
             self._bridge.hear_controller(self._said, now)
+        stamp = self._node.get_clock().now().to_msg()
         before, self._command = self._command, self._bridge.tick(now)
         command, changed = self._command, before is None or before.state != self._command.state
         self._ticks += 1
         if changed or self._ticks % self._parameters.ticks == 0:
-            self._send(command, now)
+            self._send(command, now, stamp)
         if command.target is not None and (before is None or command.target is not before.target):
             self._on_target(command.target)
         if changed:
@@ -183,8 +185,8 @@ class Drive:
         finally:
             self._parts.close()
 
-    def _send(self, command: Command, now: float) -> None:
-        self._controller.send(command)
+    def _send(self, command: Command, now: float, stamp: Stamp) -> None:
+        self._controller.send(command, stamp)
         self._gripper.command(command, now)
         if self._arrived is not None:
             age, since = self._arrived
