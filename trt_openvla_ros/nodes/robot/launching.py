@@ -9,7 +9,6 @@ from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.nodes.robot.plan import plan
 from trt_openvla_ros.nodes.robot.presets import Preset, read_preset
 from trt_openvla_ros.robot.meaning import find_meaning, Meaning, read_meanings
-from trt_openvla_ros.settings import list_settings
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,4 @@ def meaning_of(preset: Preset) -> Meaning | None:
     """Look up what the numbers of a preset's data set are; None if it names no data set."""
     if not preset.policy.unnorm_key:
         return None
-    file = (
-        'action_meanings' in list_settings(type(preset.policy)) and preset.policy.action_meanings
-    )
-    return find_meaning(read_meanings(file or ''), preset.policy.unnorm_key)
+    return find_meaning(read_meanings(preset.policy.action_meanings), preset.policy.unnorm_key)
