@@ -1,4 +1,3 @@
-from contextlib import suppress
 import fcntl
 import gc
 from itertools import pairwise
@@ -7,7 +6,6 @@ import os
 from pathlib import Path
 import subprocess
 import tempfile
-import threading
 
 from ament_index_python.packages import get_package_prefix
 from held_vision import HeldVision
@@ -16,8 +14,8 @@ from player import Player, Table
 from probe import Probe
 import pytest
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from spun import Spun
 
 from trt_openvla_ros.engines import registry
 from trt_openvla_ros.nodes.policy_node import PolicyNode
@@ -73,7 +71,7 @@ class Graph:
                 for name, value in {**self.DEFAULTS, **parameters}.items()
             ],
         )
-        self._running.append(_Running(node))
+        self._running.append(Spun(node))
         return node
 
     def probe(self, **kwargs):
@@ -97,28 +95,6 @@ class Graph:
         while self._running:
             self._running.pop().close()
         self.context.try_shutdown()
-
-
-class _Running:
-    def __init__(self, node):
-        self._node = node
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def close(self):
-        # The thread ends between two spins: rclpy does not stand a shutdown within one.
-        self._closing.set()
-        self._thread.join()
-        self._executor.shutdown()
-        self._node.destroy_node()
-
-    def _spin(self):
-        with suppress(ExternalShutdownException):
-            while not self._closing.is_set():
-                self._executor.spin_once(timeout_sec=0.05)
 
 
 @pytest.fixture(scope='session')

@@ -1,15 +1,12 @@
 """An overlay node, and a person who looks at what it publishes."""
 
-from contextlib import suppress
-import threading
-
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from player import Player
 import pytest
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from spun import Spun
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
@@ -139,28 +136,12 @@ class Viewer(Player):
         return to_rgb(message), to_rgb(camera)
 
 
-class Screen:
-    """An overlay node in a thread of its own."""
-
-    def __init__(self, context, remap, parameters):
-        rules = [word for old, new in remap.items() for word in ('-r', f'{old}:={new}')]
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.node = OverlayNode(
+def screen(context, remap, parameters):
+    """Start an overlay node."""
+    rules = [word for old, new in remap.items() for word in ('-r', f'{old}:={new}')]
+    overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+    return Spun(
+        OverlayNode(
             context=context, cli_args=['--ros-args', *rules], parameter_overrides=overrides
         )
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def close(self):
-        self._closing.set()
-        self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-
-    def _spin(self):
-        with suppress(ExternalShutdownException):
-            while not self._closing.is_set():
-                self._executor.spin_once(timeout_sec=0.05)
+    )

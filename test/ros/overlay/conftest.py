@@ -1,6 +1,6 @@
 from player import Table
 import pytest
-from viewer import camera_pose, Screen, SIM_TOPICS, Viewer
+from viewer import camera_pose, screen, SIM_TOPICS, Viewer
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def watch(graph, mirror):
     def start(remap=SIM_TOPICS, **parameters):
         running.append(Table(graph.context, {'rate': 20.0, 'seed': 7}))
         place = {'camera_pose': camera_pose(mirror)}
-        running.append(Screen(graph.context, remap, {**place, **parameters}))
+        running.append(screen(graph.context, remap, {**place, **parameters}))
         running.append(Viewer(graph.context))
         return running[-1]
 

@@ -1,12 +1,10 @@
-from contextlib import suppress
 import gc
-import threading
 
 from cockpit import Cockpit
 import pytest
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from spun import Spun
 
 from trt_openvla_ros.nodes.robot.node import RobotNode
 
@@ -48,7 +46,7 @@ class Bench:
 
     def spin(self, node):
         """Spin a node in a thread until the test ends."""
-        self._running.append(_Running(node))
+        self._running.append(Spun(node))
         return self._running[-1]
 
     def drop(self, node):
@@ -76,29 +74,6 @@ class Bench:
         while self._cockpits:
             self._cockpits.pop().close()
         self.context.try_shutdown()
-
-
-class _Running:
-    def __init__(self, node):
-        self.node = node
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def close(self):
-        # The thread ends between two spins: rclpy does not stand a shutdown within one.
-        if not self._closing.is_set():
-            self._closing.set()
-            self._thread.join()
-            self._executor.shutdown()
-            self.node.destroy_node()
-
-    def _spin(self):
-        with suppress(ExternalShutdownException):
-            while not self._closing.is_set():
-                self._executor.spin_once(timeout_sec=0.05)
 
 
 @pytest.fixture
