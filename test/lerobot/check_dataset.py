@@ -25,19 +25,29 @@ def dataset():
 
 @pytest.fixture(scope='module')
 def recorded():
-    """Images [H, W, 3], and actions on them, by stamp [ns]."""
-    images, actions = {}, {}
+    """Images [H, W, 3], and actions on them, by stamp [ns].
+
+    Topics overtake each other: an image may be recorded before its instruction, and an action on an
+    image of the next scene may still follow the last one. Neither is a row.
+    """
+    images, actions, said, tasks = {}, {}, '', {}
     with AnyReader([Path(os.environ['BAG'])]) as reader:
         for one, _, data in reader.messages():
-            if one.topic not in ('/camera/image_raw', '/policy/action'):
+            if one.topic not in ('/camera/image_raw', '/policy/action', '/instruction'):
                 continue
             message = reader.deserialize(data, one.msgtype)
+            if one.topic == '/instruction':
+                said = message.data
+                continue
             stamp = 10**9 * message.header.stamp.sec + message.header.stamp.nanosec
             if one.topic == '/policy/action':
                 actions[stamp] = message
             else:
+                tasks[stamp] = said
                 images[stamp] = message.data.reshape(message.height, message.width, 3)
-    return images, actions
+    kept = {s: action for s, action in actions.items() if tasks[s] == action.instruction}
+    assert len(kept) >= len(actions) - 2  # one for each scene
+    return images, kept
 
 
 def test_every_row_is_that_of_the_bag(dataset, recorded):
