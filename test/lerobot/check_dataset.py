@@ -27,8 +27,8 @@ def dataset():
 def recorded():
     """Images [H, W, 3], and actions on them, by stamp [ns].
 
-    Topics overtake each other: an image may be recorded before its instruction, and an action on an
-    image of the next scene may still follow the last one. Neither is a row.
+    Topics overtake each other: an image may be recorded before its instruction, and an action on
+    an image of the next scene may still follow the last one. Neither is a row.
     """
     images, actions, said, tasks = {}, {}, '', {}
     with AnyReader([Path(os.environ['BAG'])]) as reader:

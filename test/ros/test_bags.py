@@ -107,8 +107,13 @@ def test_data_set_has_a_row_for_each_step(bags, recorded, rows, tmp_path):
     table = parquet.read_table(tmp_path / 'set' / 'data/chunk-000/file-000.parquet').to_pylist()
     # Each step takes 0.2 s of simulated time, so the grid has each of them; but an image that the
     # policy was slow to answer is shown again, 1 ns later, and may be answered twice.
-    twice = done['left_out'].get('steps between two rows', 0)
-    assert done['rows'] == len(table) == len(actions) - twice >= 8
+    out = done['left_out']
+    twice = out.get('steps between two rows', 0)
+    # Topics overtake each other where a scene begins: see test/lerobot/check_dataset.py.
+    overtaken = ('images without an instruction', 'actions for another instruction')
+    assert done['rows'] == len(table) >= 8
+    missing = len(actions) - twice - len(table)
+    assert 0 <= missing <= min(sum(out.get(why, 0) for why in overtaken), len(TASKS))
     assert (done['episodes'], done['tasks']) == (len(TASKS), [text for _, text in TASKS])
     assert [row['index'] for row in table] == list(range(len(table)))
     for row in table:
