@@ -26,12 +26,12 @@ class Requests:
     """
 
     def __init__(self, node: Node, patience: float) -> None:
-        """Ask nothing yet; patience is the time [s] after which trouble says who is silent."""
+        """Ask nothing yet; after patience [s], ask again, and let trouble say who is silent."""
         self._node, self._patience = node, patience
         self._clients: list[Client] = []
         self._left: list[Request] = []
         self._pending: Future | None = None
-        self._since = 0.0
+        self._since = self._asked = 0.0
         self.trouble = ''
 
     def client(self, kind: type, name: str) -> Client:
@@ -60,11 +60,13 @@ class Requests:
             return
         request = self._left[0]
         ready = request.client.service_is_ready()
-        if not ready and self._pending is not None:  # a server that ended answers nothing
+        # A server that ended answers nothing, and another of its name may stand in its place.
+        lost = not ready or now - self._asked > self._patience
+        if lost and self._pending is not None:
             request.client.remove_pending_request(self._pending)
             self._pending = None
-        elif ready and self._pending is None:
-            self._pending = request.client.call_async(request.message)
+        if ready and self._pending is None:
+            self._pending, self._asked = request.client.call_async(request.message), now
         waits = now - self._since
         if waits > self._patience:
             why = (
