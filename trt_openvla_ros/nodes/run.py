@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import ctypes
 import sys
+from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -15,6 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from trt_openvla_ros.errors import PolicyError
 from trt_openvla_ros.process import wake_by
+
+T = TypeVar('T', bound=Node)
 
 # glibc's numbers of what mallopt sets, and values: the largest threshold that it takes, which an
 # image of 4K fits into, and a few such images [bytes].
@@ -33,6 +37,29 @@ def keep_freed_memory() -> None:
             mallopt(name, value)
 
 
+@contextmanager
+def joined(make_node: Callable[[], T]) -> Iterator[T]:
+    """Make the only node of a process, and let it leave the graph at the end.
+
+    A wrong argument or parameter ends the process with its message.
+    """
+    try:
+        # rclpy's own handlers take the context from a node in the middle of its work.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # such as a parameter file that is missing
+        sys.exit(f'ROS cannot use the arguments: {error}')
+    node = None
+    try:
+        node = make_node()
+        yield node
+    except (ParameterException, PolicyError) as error:
+        sys.exit(str(error))
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
 def run(make_node: Callable[[], Node]) -> None:
     """Make a node and spin it until it is interrupted; a lifecycle node may start itself.
 
@@ -44,14 +71,7 @@ def run(make_node: Callable[[], Node]) -> None:
         KeyboardInterrupt: The process was told to stop; the node has left the graph.
     """
     keep_freed_memory()
-    try:
-        # rclpy's own handlers take the context from a node in the middle of its work.
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # such as a parameter file that is missing
-        sys.exit(f'ROS cannot use the arguments: {error}')
-    node = None
-    try:
-        node = make_node()
+    with joined(make_node) as node:
         autostart = isinstance(node, LifecycleNode) and node.get_parameter('autostart').value
         if autostart and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             node.trigger_activate()
@@ -60,9 +80,3 @@ def run(make_node: Callable[[], Node]) -> None:
             executor.add_node(one)
         wake_by(executor.wake)
         executor.spin()
-    except (ParameterException, PolicyError) as error:
-        sys.exit(str(error))
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()

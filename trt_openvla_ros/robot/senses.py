@@ -11,9 +11,9 @@ from typing import NamedTuple
 from trt_openvla_ros.poses import Pose
 from trt_openvla_ros.robot.history import History
 from trt_openvla_ros.robot.settings import BridgeSettings
+from trt_openvla_ros.safety.motion_gate import EARLY
 from trt_openvla_ros.safety.verdicts import Docket, Verdict
 
-_EARLY = 0.05  # [s] that clocks of two machines may differ
 _FAR = 1e6  # [m]
 
 
@@ -62,7 +62,7 @@ class Senses:
             self._no_pose = f'the pose is in {frame!r}, and base_frame is {wanted!r}'
         elif not (pose.is_finite and abs(pose.position).max() < _FAR and math.isfinite(age)):
             self._no_pose = 'the pose is not finite, or a thousand kilometres away'
-        elif age < -_EARLY:
+        elif age < -EARLY:
             self._no_pose = f'the stamp of the pose lies {-age:.3f} s in the future'
         else:
             self._no_pose = ''

@@ -19,7 +19,7 @@ from trt_openvla_ros.safety.space import Space
 from trt_openvla_ros.safety.verdicts import Docket, Verdict
 
 _CLIP, _HOLD, _STOP, _PASS = Verdict.CLIP, Verdict.HOLD, Verdict.STOP, Verdict.PASS
-_EARLY = 0.05  # [s] that clocks of two machines may differ
+EARLY = 0.05  # [s] that clocks of two machines may differ
 _BISECTIONS = 20
 
 
@@ -114,9 +114,9 @@ class MotionGate:
 
     def _is_recent(self, rule: str, age: float, limit: float) -> bool:
         what = rule.replace('_age', '')
-        if age < -_EARLY:
+        if age < -EARLY:
             reason = f'the stamp of the {what} lies {-age:.3f} s in the future; compare the clocks'
-            return self.docket.note(rule, _HOLD, age, -_EARLY, reason)
+            return self.docket.note(rule, _HOLD, age, -EARLY, reason)
         return self.docket.ask(rule, age, limit, _HOLD, f'the {what} is {age:.3f} s old')
 
     def shorten(

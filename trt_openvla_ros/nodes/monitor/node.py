@@ -9,16 +9,13 @@ import select
 import sys
 import time
 
-import rclpy
-from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console, Group
 from rich.live import Live
 
-from trt_openvla_ros.errors import PolicyError
 from trt_openvla_ros.nodes.monitor.screen import one_line, screen
 from trt_openvla_ros.nodes.monitor.watching import MonitorNode
+from trt_openvla_ros.nodes.run import joined
 
 _LISTEN = 0.05  # [s] between two looks at the keyboard
 
@@ -26,27 +23,16 @@ _LISTEN = 0.05  # [s] between two looks at the keyboard
 def main() -> None:
     """Watch until q is pressed, the process is told to stop, or nobody reads the lines."""
     try:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # such as a parameter file that is missing
-        sys.exit(f'ROS cannot use the arguments: {error}')
-    node = None
-    try:
-        node = MonitorNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if sys.stdout.isatty():
-            _show(node, executor)
-        else:
-            _print(node, executor)
+        with joined(MonitorNode) as node:
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            if sys.stdout.isatty():
+                _show(node, executor)
+            else:
+                _print(node, executor)
     except BrokenPipeError:
         # Python flushes once more at the end, into the same pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ParameterException, PolicyError) as error:
-        sys.exit(str(error))
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _print(node: MonitorNode, executor: SingleThreadedExecutor) -> None:
