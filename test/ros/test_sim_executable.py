@@ -27,6 +27,11 @@ def test_it_shows_images_and_ends_on_interrupt(graph, execute):
         ({'MUJOCO_GL': 'crayons'}, {}, "cannot render with MUJOCO_GL='crayons'"),
         ({}, {'instruction': 'dance'}, "instruction 'dance' names no goal of this table"),
         ({}, {'rate': -1.0}, 'rate'),
+        (
+            {},
+            {'qos_overrides./camera/image_raw.publisher.reliability': 'perfect'},
+            'a parameter of qos_overrides./camera/image_raw cannot be used',
+        ),
     ],
 )
 def test_what_cannot_work_ends_it_with_the_reason(execute, environment, parameters, reason):

@@ -3,6 +3,7 @@
 import numpy as np
 from player import nanoseconds, Player, STILL, UP
 import pytest
+from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import String
 
 from trt_openvla_ros.nodes.conversions import to_rgb
@@ -31,6 +32,17 @@ def test_expert_reaches_a_goal_in_lock_step(play, mirror, kind):
     assert verdict.success, verdict.message
     assert instruction in verdict.message
     assert f'reached; {round(mirror.time / 0.192)} steps' in verdict.message
+
+
+def test_images_are_reliable_if_asked_for(play):
+    name = 'qos_overrides./camera/image_raw.publisher.'
+    player = play(**{f'{name}reliability': 'reliable', f'{name}durability': 'transient_local'})
+    player.next_image()
+    (images,) = player.node.get_publishers_info_by_topic('/camera/image_raw')
+    assert images.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    (infos,) = player.node.get_publishers_info_by_topic('/camera/camera_info')
+    assert infos.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    player.warned(f'unused: {name}durability;')
 
 
 def test_first_scene_is_that_of_the_parameters(play, mirror):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -67,19 +66,19 @@ class Inputs:
         kind, topic = IMAGE.type, node.resolve_topic_name(IMAGE.name)
         if parameters.image_transport == 'compressed':
             kind, topic = CompressedImage, topic + _COMPRESSED
-        self._images_qos = QoSProfile(
+        qos = QoSProfile(
             depth=parameters.image_depth,
             reliability=ReliabilityPolicy[parameters.image_reliability.upper()],
         )
-        self._images = self._subscribe(kind, topic, self._take_image, self._images_qos)
+        self._images = self._subscribe(kind, topic, self._take_image, qos)
         said = INSTRUCTION.type, INSTRUCTION.name
-        self._subscribe(*said, self._take_instruction, QoSProfile(depth=INSTRUCTION.qos))
+        self._subscribe(*said, self._take_instruction, INSTRUCTION.qos)
         if parameters.latched_instruction:
             # A second subscription, because a transient_local one alone would be deaf to senders
             # that latch nothing, and so to their stop.
             # Without rclpy's warning about each sender that the other subscription hears.
             quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-            self._subscribe(*said, self._take_latched, copy(LATCHED), 'latched', quiet)
+            self._subscribe(*said, self._take_latched, LATCHED, 'latched', quiet)
 
     @property
     def camera_rate(self) -> str:
@@ -117,13 +116,13 @@ class Inputs:
         kind: type,
         topic: str,
         callback: Callable[[Any], None],
-        qos: QoSProfile,
+        qos: QoSProfile | int,
         entity: str | None = None,
         events: SubscriptionEventCallbacks | None = None,
     ) -> Subscription:
-        with overridable(self._node, topic, entity) as options:
+        with overridable(self._node, topic, qos, entity) as qos:
             made = self._node.create_subscription(
-                kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options
+                kind, topic, callback, event_callbacks=events, **qos
             )
         self._subscriptions.append(made)
         return made
@@ -160,7 +159,7 @@ class Inputs:
         if not fitting:
             return self._why_unpublished(topic)
         for publisher in fitting:
-            verdict, reason = qos_check_compatible(publisher.qos_profile, self._images_qos)
+            verdict, reason = qos_check_compatible(publisher.qos_profile, self._images.qos_profile)
             if verdict != QoSCompatibility.ERROR:
                 break
         else:

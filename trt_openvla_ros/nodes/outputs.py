@@ -58,9 +58,9 @@ class Outputs:
         self._sequence = 0
         self._publishers: dict[Topic, LifecyclePublisher] = {}
         for topic in (ACTION, REASONING, REASONING_STREAM, PROMPT_IMAGE):
-            with overridable(node, topic.name) as options:
+            with overridable(node, topic.name, topic.qos) as qos:
                 self._publishers[topic] = node.create_lifecycle_publisher(
-                    topic.type, topic.name, topic.qos, qos_overriding_options=options
+                    topic.type, topic.name, **qos
                 )
 
     def restart(self) -> None:

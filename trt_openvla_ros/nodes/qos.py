@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
@@ -27,20 +29,24 @@ NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 @contextmanager
 def overridable(
-    node: Node, topic: str, entity: str | None = None
-) -> Iterator[QoSOverridingOptions]:
-    """Give the options for making a publisher or a subscription in the body.
+    node: Node, topic: str, qos: QoSProfile | int, entity: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Give the arguments of rclpy for making a publisher or a subscription in the body.
+
+    rclpy writes an override into the profile, so they have a copy: others use the profile too.
 
     Args:
         node: Node that makes it.
         topic: Topic before remapping.
+        qos: Quality of service without overrides, or the depth of a reliable one.
         entity: Name that tells a second one on the topic from the first.
 
     Raises:
         ConfigError: A parameter cannot be used.
     """
     try:
-        yield QoSOverridingOptions.with_default_policies(callback=_judge, entity_id=entity)
+        options = QoSOverridingOptions.with_default_policies(callback=_judge, entity_id=entity)
+        yield {'qos_profile': copy(qos), 'qos_overriding_options': options}
     # What rclpy raises for an unknown policy, a wrong type and an impossible depth.
     except (
         ParameterException,

@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.msg import VlaAction
 from trt_openvla_ros.nodes.parameters import declare, read, SimParameters
+from trt_openvla_ros.nodes.qos import warn_of_unused
 from trt_openvla_ros.nodes.run import run
 from trt_openvla_ros.nodes.sim_controllers.running import RunningArm
 from trt_openvla_ros.nodes.sim_messages import why_impossible
@@ -49,7 +50,8 @@ class SimNode(Node):
 
         Raises:
             ParameterException: A parameter has an impossible value.
-            ConfigError: There is no OpenGL to render with, or the controller cannot run.
+            ConfigError: There is no OpenGL to render with, the controller cannot run, or a QoS
+                override cannot be used.
             InputError: The parameter instruction names no goal of the scene.
         """
         self._world: World | None = (
@@ -72,6 +74,7 @@ class SimNode(Node):
         self._listeners = 0  # subscribers that have heard the instruction
         self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
         self._outputs = SimOutputs(self, self._world, self._publish_clock)
+        warn_of_unused(self)
         self._instructions = self.create_publisher(ASKED.type, ASKED.name, ASKED.qos)
         tick, period = self._tick, 1.0 / self._rate if self._rate else _POLL
         if parameters.controller != 'direct':

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.nodes.conversions import to_message
-from trt_openvla_ros.nodes.qos import LATCHED
+from trt_openvla_ros.nodes.qos import LATCHED, overridable
 from trt_openvla_ros.nodes.robot.interfaces import load
 from trt_openvla_ros.nodes.sim_messages import (
     BASE_FRAME,
@@ -37,7 +37,11 @@ class SimOutputs:
     """The publishers of a world."""
 
     def __init__(self, node: Node, world: World, publish_clock: bool) -> None:
-        """Make them; without tf2_msgs there are no transforms."""
+        """Make them; without tf2_msgs there are no transforms.
+
+        Raises:
+            ConfigError: A QoS override cannot be used.
+        """
         self._node, self._world = node, world
         self._images = self._publisher(CAMERA_IMAGE)
         self._camera_infos = self._publisher(CAMERA_INFO)
@@ -54,7 +58,8 @@ class SimOutputs:
             camera.publish(self._tf_message(transforms=[camera_transform(world, Time())]))
 
     def _publisher(self, topic: Topic) -> Publisher:
-        return self._node.create_publisher(topic.type, topic.name, topic.qos)
+        with overridable(self._node, topic.name, topic.qos) as qos:
+            return self._node.create_publisher(topic.type, topic.name, **qos)
 
     def publish_hand(self, stamp: Time) -> None:
         """Publish the time, if it is ours, the hand's pose, its transform and its fingers."""

@@ -159,7 +159,5 @@ def subscribe(node: Node, topic: Any, callback: Callable[[Any], None]) -> Subscr
     Raises:
         ConfigError: An override cannot be used.
     """
-    with overridable(node, topic.name) as options:
-        return node.create_subscription(
-            topic.type, topic.name, callback, topic.qos, qos_overriding_options=options
-        )
+    with overridable(node, topic.name, topic.qos) as qos:
+        return node.create_subscription(topic.type, topic.name, callback, **qos)
