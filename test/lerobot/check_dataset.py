@@ -45,6 +45,7 @@ def recorded():
             else:
                 tasks[stamp] = said
                 images[stamp] = message.data.reshape(message.height, message.width, 3)
+    assert actions.keys() <= tasks.keys()  # the recorder loses no image
     kept = {s: action for s, action in actions.items() if tasks[s] == action.instruction}
     assert len(kept) >= len(actions) - 2  # one for each scene
     return images, kept

@@ -112,6 +112,7 @@ def test_data_set_has_a_row_for_each_step(bags, recorded, rows, tmp_path):
     # Topics overtake each other where a scene begins: see test/lerobot/check_dataset.py.
     overtaken = ('images without an instruction', 'actions for another instruction')
     assert done['rows'] == len(table) >= 8
+    assert 'actions without an image' not in out
     missing = len(actions) - twice - len(table)
     assert 0 <= missing <= min(sum(out.get(why, 0) for why in overtaken), len(TASKS))
     assert (done['episodes'], done['tasks']) == (len(TASKS), [text for _, text in TASKS])

@@ -5,7 +5,7 @@
 writes DIRECTORY/mcap and DIRECTORY/sqlite3: the same run of tiny_openvla in the simulation.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from functools import partial
 import os
 from pathlib import Path
@@ -19,13 +19,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from player import Player
 import rclpy
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 
 from trt_openvla_ros.evaluation.models import shipped_model
 from trt_openvla_ros.msg import VlaAction
 
+_DEPTH = 100
 TOPICS = {
     '/camera/image_raw': Image,
     '/camera/camera_info': CameraInfo,
@@ -36,7 +36,12 @@ TOPICS = {
     '/joint_states': JointState,
     '/diagnostics': DiagnosticArray,
 }
-_SENSORS = ('/camera/image_raw', '/camera/camera_info')
+# On best effort a busy machine loses images, and an action without its image is in no result.
+_LOSSLESS = {
+    f'qos_overrides./camera/{name}.publisher.{policy}': value
+    for name in ('image_raw', 'camera_info')
+    for policy, value in (('reliability', 'reliable'), ('depth', _DEPTH))
+}
 TASKS = ((1_000_009, 'reach the green sphere'), (1_000_010, 'push the blue can forward'))
 _MOST_STEPS = 25
 _PATIENCE = 120.0  # [s] for an action; the first one comes when the policy is loaded
@@ -53,10 +58,8 @@ class BagRecorder:
         """Subscribe to TOPICS."""
         self.messages = []
         for name, kind in TOPICS.items():
-            best_effort = ReliabilityPolicy.BEST_EFFORT
-            reliability = best_effort if name in _SENSORS else ReliabilityPolicy.RELIABLE
-            qos = QoSProfile(depth=100, reliability=reliability)
-            node.create_subscription(kind, name, partial(self._take, name, kind), qos, raw=True)
+            take = partial(self._take, name, kind)
+            node.create_subscription(kind, name, take, _DEPTH, raw=True)
 
     def _take(self, topic, kind, data):
         name = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
@@ -64,31 +67,25 @@ class BagRecorder:
 
 
 @contextmanager
-def _processes(domain, clock):
-    programs = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros'
-    parameters = {
-        'sim_node': {'rate': 0.0, 'publish_clock': clock},
-        'policy_node': {
-            'checkpoint': shipped_model('tiny_openvla'),
-            'use_sim_time': clock,
-            'max_image_age': 5.0,
-        },
-    }
-    running = []
-    for name, values in parameters.items():
-        words = [f'{key}:={str(value).lower()}' for key, value in values.items()]
-        command = [programs / name, '--ros-args', '--log-level', 'warn']
-        command += [word for one in words for word in ('-p', one)]
-        command += ['-r', 'image:=camera/image_raw'] if name == 'policy_node' else []
-        environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
-        running.append(subprocess.Popen(command, env=environment))
+def _process(name, domain, words=(), **parameters):
+    program = Path(get_package_prefix('trt_openvla_ros')) / 'lib' / 'trt_openvla_ros' / name
+    command = [program, '--ros-args', '--log-level', 'warn', *words]
+    for key, value in parameters.items():
+        command += ['-p', f'{key}:={str(value).lower()}']
+    process = subprocess.Popen(command, env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
     try:
         yield
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(timeout=30)
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
+def _policy(domain, clock):
+    checkpoint, words = shipped_model('tiny_openvla'), ('-r', 'image:=camera/image_raw')
+    parameters = {'checkpoint': checkpoint, 'use_sim_time': clock, 'max_image_age': 5.0}
+    with _process('policy_node', domain, words, **parameters):
+        yield
 
 
 def record_run(directory, domain, clock=True, tasks=TASKS):
@@ -103,12 +100,16 @@ def record_run(directory, domain, clock=True, tasks=TASKS):
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
     try:
-        with _processes(domain, clock):
+        simulation = _process('sim_node', domain, rate=0.0, publish_clock=clock, **_LOSSLESS)
+        with simulation, ExitStack() as running:
             player = Player(context)
             recorder = BagRecorder(player.node)
-            for seed, instruction in tasks:
+            player.wait(lambda: _count(recorder, '/camera/image_raw'), 'image that is recorded')
+            for number, (seed, instruction) in enumerate(tasks):
                 answer = player.reset(seed, instruction)
                 assert answer.success, answer.message
+                if number == 0:  # not before, or it acts on images that nobody has recorded
+                    running.enter_context(_policy(domain, clock))
                 before = _count(recorder)
                 while not player.success().success and _count(recorder) - before < _MOST_STEPS:
                     seen = _count(recorder)
@@ -124,8 +125,8 @@ def record_run(directory, domain, clock=True, tasks=TASKS):
     return Path(directory)
 
 
-def _count(recorder):
-    return sum(message[0] == '/policy/action' for message in recorder.messages)
+def _count(recorder, topic='/policy/action'):
+    return sum(message[0] == topic for message in recorder.messages)
 
 
 if __name__ == '__main__':

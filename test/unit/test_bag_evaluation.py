@@ -122,6 +122,16 @@ def test_images_of_one_stamp_are_left_out(compare, answers):
     assert facts['identical'] == 1.0
 
 
+def test_actions_on_images_that_the_recorder_lost_are_counted(compare, answers):
+    lost = [one for one in run_of(answers) if one[:2] not in ((IMAGE, when(0)), (IMAGE, when(3)))]
+    facts = compare(lost)
+    assert (facts['frames'], facts['images'], facts['identical']) == (4, 4, 1.0)
+    assert facts['actions_without_image'] == 2
+    report = (compare.folder / 'out' / 'report.md').read_text()
+    assert '2 actions have no image in the bag.' in report
+    assert compare(run_of(answers), restart=True)['actions_without_image'] == 0
+
+
 def test_images_of_one_time_of_recording_are_told_apart(compare, answers):
     messages = [(topic, BEGIN, message) for topic, _, message in run_of(answers)]
     facts = compare(messages)

@@ -111,6 +111,15 @@ def test_gap_and_a_clock_that_goes_back_end_an_episode(tmp_path):
     assert made.left_out['episodes of too few rows'] == 1
 
 
+def test_actions_on_images_that_the_recorder_lost_are_counted(tmp_path):
+    messages = [said(0, PUSH), *steps(0, 0.2, 0.4, 0.6)]
+    del messages[5]  # an image
+    made = episodes(tmp_path, messages)
+    (episode,) = made
+    assert [row.action[0] for row in episode.rows] == [1, 2, 0, 4]
+    assert made.left_out['actions without an image'] == 1
+
+
 def test_images_of_one_stamp_are_in_no_row(tmp_path):
     made = episodes(tmp_path, [said(0, PUSH), *steps(0, 0.2, 0.4, 0.4, 0.6)])
     (episode,) = made

@@ -85,12 +85,14 @@ class Recording:
     held: set[int] = field(default_factory=set)
     extra: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
 
-    def answers(self) -> tuple[dict[int, int], int]:
+    def answers(self) -> tuple[dict[int, int], int, int]:
         """Match actions with the images that they answer, by stamp.
 
         Returns:
-            The numbers of actions by number of their image; and the number of images left out
-            because several have the stamp of one action, or several actions that of one image.
+            The numbers of actions by number of their image; the number of images left out
+            because several have the stamp of one action, or several actions that of one image;
+            and the number of actions whose image is not in the bag: recording began after it, or
+            best effort lost it on the way to the recorder.
         """
         shared = Counter(one.stamp for one in self.pictures)
         said = Counter(act.stamp for act in self.acts)
@@ -104,7 +106,8 @@ class Recording:
                 ambiguous += 1
             else:
                 found[picture.number] = number
-        return found, ambiguous
+        unseen = sum(act.stamp not in shared for act in self.acts)
+        return found, ambiguous, unseen
 
 
 def read_recording(

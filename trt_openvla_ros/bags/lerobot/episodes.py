@@ -94,8 +94,11 @@ class Episodes:
         self._targets = None
         if settings.action == 'target':
             self._targets = pose_track(recording, settings, settings.target_topic)
-        self._answers, ambiguous = recording.answers() if self._by_policy else ({}, 0)
-        self.left_out['images of which several have one stamp'] += ambiguous
+        self._answers: dict[int, int] = {}
+        if self._by_policy:
+            self._answers, ambiguous, unseen = recording.answers()
+            self.left_out['images of which several have one stamp'] += ambiguous
+            self.left_out['actions without an image'] += unseen
         self.rate = settings.fps or self._rate_of_actions()
 
     def __iter__(self) -> Iterator[Episode]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,12 +43,14 @@ class Reference:
         cases: The images, in their order in the bag.
         unnorm_key: Data set of the recorded actions; '' if they follow from the motion.
         left_out: Number of images that are not compared, by reason.
+        unseen: Number of recorded actions whose image is not in the bag.
         warning: What the numbers are not to be trusted for; '' for nothing.
     """
 
     cases: list[Case]
     unnorm_key: str
     left_out: dict[str, int]
+    unseen: int = 0
     warning: str = ''
 
     def spread(self, most: int) -> Reference:
@@ -57,7 +59,7 @@ class Reference:
             return self
         chosen = np.linspace(0, len(self.cases) - 1, most).round().astype(int)
         left = {**self.left_out, 'beyond max_frames': len(self.cases) - most}
-        return Reference([self.cases[i] for i in chosen], self.unnorm_key, left, self.warning)
+        return replace(self, cases=[self.cases[i] for i in chosen], left_out=left)
 
 
 def recorded(recording: Recording) -> Reference:
@@ -68,7 +70,7 @@ def recorded(recording: Recording) -> Reference:
     Raises:
         ConfigError: No action can be matched, or they are of several data sets.
     """
-    answers, ambiguous = recording.answers()
+    answers, ambiguous, unseen = recording.answers()
     acts = {picture: recording.acts[number] for picture, number in answers.items()}
     keys = sorted({act.unnorm_key for act in acts.values()})
     if len(keys) > 1:
@@ -92,7 +94,7 @@ def recorded(recording: Recording) -> Reference:
             f'{ambiguous} of them with a stamp that several have; --compare motion needs no '
             'actions'
         )
-    return Reference(cases, keys[0], left_out)
+    return Reference(cases, keys[0], left_out, unseen)
 
 
 def motion(
@@ -158,7 +160,7 @@ def motion(
             f'the pitch of the end effector reaches {np.degrees(steepest):.0f} degrees, where '
             'differences of roll and yaw mean little; --angles compose does not suffer from it'
         )
-    return Reference(cases, '', dict(left_out), warning)
+    return Reference(cases, '', dict(left_out), warning=warning)
 
 
 def _at(poses: Track, time: int) -> Pose | None:

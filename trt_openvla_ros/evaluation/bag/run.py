@@ -83,6 +83,7 @@ def evaluate(settings: EvaluateBagSettings) -> dict[str, Any]:
         'meaning': asdict(meaning),
         'images': len(recording.pictures),
         'left_out': reference.left_out,
+        'actions_without_image': reference.unseen,
         'warning': reference.warning,
         **compare(results, meaning),
     }
@@ -228,6 +229,8 @@ def _sentences(facts: dict[str, Any]) -> list[str]:
         f'Of {facts["images"]} images {facts["frames"]} are compared'
         + (f'; left out: {left}.' if left else '.'),
     ]
+    if facts['actions_without_image']:
+        lines.append(f'{facts["actions_without_image"]} actions have no image in the bag.')
     if facts['refused']:
         lines.append(f'On {facts["refused"]} images there is no action: {facts["refusals"][0]}')
     if 'identical' in facts:
