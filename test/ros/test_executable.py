@@ -27,6 +27,7 @@ def test_autostart_acts_and_ends_on_interrupt(graph, golden, launch):
 
     np.testing.assert_allclose(action.action, golden.action('case20'), rtol=0, atol=1e-12)
     assert probe.state() == 'active'
+    assert any(log.startswith('prompt style openvla: llm_backbone_id') for log in probe.logs)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from trt_openvla_ros.errors import PolicyError
+from trt_openvla_ros.nodes.log import package_log
 from trt_openvla_ros.process import wake_by
 
 T = TypeVar('T', bound=Node)
@@ -63,7 +64,8 @@ def joined(make_node: Callable[[], T]) -> Iterator[T]:
     try:
         node = make_node()
         forget_destroyed(node)
-        yield node
+        with package_log(node):
+            yield node
     except (ParameterException, PolicyError) as error:
         sys.exit(str(error))
     finally:
