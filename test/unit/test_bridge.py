@@ -124,7 +124,10 @@ def test_reference_of_a_blocked_arm(reference):
 
 def test_target_that_runs_away_is_bounded_and_starts_from_the_arm_again():
     rig = Rig(**FREE, leash=0.05).enabled()
-    for _ in range(3):
+    for number in range(3):
+        # It is held by something, and trembles: a pose that never changes is another fault.
+        rig.arm = HOME.moved([0.0, 1e-5 * number, 0.0], np.zeros(3))
+        rig.hear_pose()
         rig.act(0.03)
         command = rig.run(0.2, follow=False)
         assert command.pose.position[0] <= 0.35 + 1e-9
@@ -132,6 +135,29 @@ def test_target_that_runs_away_is_bounded_and_starts_from_the_arm_again():
     assert command.target.position[0] == pytest.approx(0.33)  # 0.36 was too far
     assert rig.ruling('leash').count >= 1
     assert command.state == 'moving'
+
+
+@pytest.mark.parametrize(
+    ('every', 'delay', 'lag'), [(1, 0, 0.0), (1, 3, 0.0), (5, 1, 0.05), (5, 3, 0.08)]
+)
+def test_arm_that_follows_twists_stays_inside_although_its_pose_is_late(every, delay, lag):
+    rig = Rig(twist_gain=4.0, max_pose_age=0.3).enabled()
+    velocity, places = np.zeros(3), [HOME.position]
+    for tick in range(200):
+        if tick % 10 == 0:
+            rig.act(0.0, 0.05)
+        rig.now += TICK
+        twist = rig.bridge.tick(rig.now).twist[:3]
+        velocity = velocity + (twist - velocity) * (min(1.0, TICK / lag) if lag else 1.0)
+        places.append(places[-1] + velocity * TICK)
+        if tick % every == 0:
+            late = places[max(0, len(places) - 1 - delay)]
+            rig.hear_pose(Pose(late, HOME.rotation), age=delay * TICK)
+
+    farthest = max(place[1] for place in places)
+    edge = rig.settings.workspace[4]
+    assert edge - 0.01 < farthest < edge + 0.0015
+    assert rig.bridge.report(rig.now).state == 'moving'
 
 
 def test_arm_that_is_moved_by_hand_stops():

@@ -185,7 +185,7 @@ def test_stop_commands_nothing_once_the_arm_was_moved_by_something_else():
     rig.act(0.02)
     rig.run(0.1)
     rig.bridge.stop('a person said so', rig.now)
-    assert rig.run().pose is not None
+    assert rig.run(0.3).pose is not None
 
     rig.arm = HOME.moved(np.array([0.0, 0.3, 0.0]), np.zeros(3))
     rig.hear_pose()
@@ -193,9 +193,45 @@ def test_stop_commands_nothing_once_the_arm_was_moved_by_something_else():
 
     assert (command.state, command.pose) == ('stopped', None)
     assert not command.twist.any()
-    assert command.reason.endswith('the arm was moved since, so nothing is commanded')
+    assert command.reason.endswith('far from the pose that was held: nothing is commanded')
     assert rig.bridge.enable(rig.now) == ''
     near(rig.run().pose, rig.arm.position)
+
+
+def test_arm_that_runs_away_gets_a_twist_that_dies_away():
+    rig = Rig(leash=0.05).enabled()
+    rig.act(0.05)
+    before = rig.run(0.2, follow=False).twist
+    rig.arm = HOME.moved(np.array([0.3, 0.0, 0.0]), np.zeros(3))
+    rig.hear_pose()
+
+    twists = [before]
+    while (command := rig.run(follow=False)).pose is not None:
+        assert command.state == 'stopped'
+        twists.append(command.twist)
+
+    assert 'does not follow the command' in command.reason
+    assert not twists[-1].any()
+    change = np.linalg.norm(np.diff(twists, axis=0)[:, :3], axis=1)
+    assert 3 < len(twists) < 20
+    assert change.max() <= rig.settings.max_acceleration * TICK + 1e-9
+
+
+def test_steps_add_up_after_the_clock_went_back_in_a_stop():
+    rig = Rig(**FREE).enabled()
+    rig.act(0.01)
+    rig.run(0.2)
+    rig.bridge.stop('a test', rig.now)
+    rig.now -= 5.0
+    rig.run(0.1)
+    assert rig.bridge.enable(rig.now) == ''
+    begin = rig.arm.position[0]
+
+    for _ in range(3):
+        rig.act(0.02)
+        rig.run(0.2)
+
+    assert rig.command.target.position[0] == pytest.approx(begin + 0.06)
 
 
 def test_chunk_that_outlasts_the_silence_of_the_policy_is_executed_to_its_end():

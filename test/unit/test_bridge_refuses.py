@@ -24,9 +24,20 @@ def near(pose, position, tolerance=1e-6):
     [
         ('finite', {'numbers': (math.nan,)}, 'not finite'),
         ('finite', {'numbers': (1e9,)}, 'not finite'),
-        ('finite', {'image_age': math.inf}, 'not finite'),
-        ('finite', {'chunk': np.zeros((0, 7))}, 'not 7'),
-        ('finite', {'chunk': np.zeros((3, 6))}, 'not 7'),
+        ('finite', {'image_age': math.inf}, 'the age of the image is inf s'),
+        ('finite', {'age': math.nan}, 'the age of the action is nan s'),
+        ('finite', {'chunk': np.zeros((0, 7))}, 'have shape [0, 7], not [1 to 200, 7]'),
+        ('finite', {'chunk': np.zeros((3, 6))}, 'have shape [3, 6], not'),
+        ('finite', {'chunk': np.zeros((201, 7))}, 'have shape [201, 7], not'),
+        ('finite', {'meaning': replace(METRES, rotation_unit=-1.0)}, 'rotation_unit of'),
+        ('finite', {'meaning': replace(METRES, control_rate=math.inf)}, 'control rate of'),
+        ('meaning', {'meaning': replace(METRES, rotation='')}, "'' is not euler_xyz or rotation_"),
+        ('meaning', {'meaning': replace(METRES, frame='tool')}, "'tool' is not base or end_eff"),
+        (
+            'meaning',
+            {'meaning': replace(METRES, reference='absolute')},
+            "'absolute' is not bridge",
+        ),
         ('frame', {'frame': 'camera'}, "in 'camera', and 'base_link' is needed"),
         ('meaning', {'meaning': Meaning()}, 'nobody knows the metres'),
         ('forced_tokens', {'out_of_range': 2}, '2 tokens of the action were forced'),
@@ -144,6 +155,15 @@ def test_jump_is_refused():
 
     assert 'differs from the last by 0.080' in rig.act(-0.04).reason
     assert rig.act(-0.04).state == 'moving'  # after a hold nothing is a jump
+
+
+def test_jump_is_that_of_the_policy_and_not_of_the_steps_that_were_shortened():
+    rig = Rig(max_step=0.05).enabled()
+    rig.act(1000.0)
+    rig.run(0.2)
+
+    assert 'differs from the last by 2000' in rig.act(-1000.0).reason
+    assert rig.ruling('jump').verdict is Verdict.HOLD
 
 
 def test_clips_keep_the_direction():

@@ -150,6 +150,7 @@ class Bridge:
         elif self._following.is_torn(self._motion.pose, self._senses.measured):
             return 'the pose that is held is too far from the arm; disable, and enable again'
         self._gate.accept()
+        self._following.forget()
         self._docket.note('enabled', Verdict.PASS)
         self._interruption = None
         self._state, self._reason, self._fault = HOLDING, _WAITING, ''
@@ -176,12 +177,12 @@ class Bridge:
         gap = gap if math.isfinite(gap) else 0.0
         if self._is_enabled:
             self._watch(gap)
-        elif self._following.is_left(self._motion.pose, self._measured):
-            # Somebody moved the arm since the stop: a controller must not pull it back.
+        elif self._following.is_left(self._motion.governor, self._measured):
+            # Somebody moved the arm, or it ran away: a controller must not pull it back.
             self._motion.forget()
-            self._reason += '; the arm was moved since, so nothing is commanded'
+            self._reason += '; the arm is far from the pose that was held: nothing is commanded'
         if self._motion.pose is not None:
-            self._motion.move(self._measured, now, gap)
+            self._motion.move(self._measured, self._senses.pose_age(now), now, gap)
         gripper = self._motion.gripper
         return Command(
             state=self._state,
@@ -217,9 +218,10 @@ class Bridge:
         self._senses.forget()
         self._arrivals.clear()
         self._image_at = self._lasts_until = self._ticked = -math.inf
+        self._motion.targets.clear()
         if self._is_enabled:
             self._hold(Fault('clock', reason))
-            self._motion.targets.clear()
+        if self._motion.pose is not None:
             self._motion.rest(None, self._now)
         self._interruption = None
         return False
@@ -242,12 +244,6 @@ class Bridge:
         self._stop('the arm does not follow the command, or was moved: twice the leash')
         return True
 
-    def _check_following(self) -> None:
-        if self._state != MOVING or self._measured is None:
-            self._following.forget()
-        elif reason := self._following.why_not(self._measured, self._motion.pose):
-            self._stop(reason)
-
     def _watch(self, gap: float) -> None:
         limits, ask = self._settings, self._docket.ask
         reason = f'the watchdog did not run for {gap:.3f} s'
@@ -264,7 +260,9 @@ class Bridge:
                 if not ask(rule, age, limit, Verdict.HOLD, reason):
                     self._hold(Fault(rule, reason))
         self._check_leash()
-        self._check_following()
+        follows, governor = self._following, self._motion.governor
+        if self._is_enabled and (reason := follows.why_not(self._measured, governor)):
+            self._stop(reason)
         if self._interruption and limits.stop_after and self._is_enabled:
             since, fault = self._interruption
             if (lasted := self._now - since) >= limits.stop_after:

@@ -60,7 +60,7 @@ class Meaning:
         return self.translation_unit > 0 and self.rotation_unit > 0
 
 
-_FIELDS = list_settings(Meaning)
+FIELDS = list_settings(Meaning)
 # Meanings by unnorm_key.
 Meanings = Mapping[str, Meaning]
 
@@ -99,11 +99,11 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f'{file}: {key!s:.80}'
         if not isinstance(key, str) or not isinstance(row, dict) or not row:
             raise ConfigError(f'{where} is {row!r:.80}; an unnorm_key with fields is needed')
-        if unknown := [field for field in row if field not in _FIELDS]:
+        if unknown := [field for field in row if field not in FIELDS]:
             raise ConfigError(
-                f'{where}: unknown field {unknown[0]!r:.80}; known: {", ".join(_FIELDS)}'
+                f'{where}: unknown field {unknown[0]!r:.80}; known: {", ".join(FIELDS)}'
             )
         yield (
             key,
-            {name: _FIELDS[name].check(one, f'{where}: {name}') for name, one in row.items()},
+            {name: FIELDS[name].check(one, f'{where}: {name}') for name, one in row.items()},
         )

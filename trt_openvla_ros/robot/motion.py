@@ -91,11 +91,12 @@ class Motion:
         """Give the pose that the command is on its way to."""
         return self._stream.target(now) if self._stream else self._held
 
-    def move(self, measured: Pose | None, now: float, gap: float) -> None:
+    def move(self, measured: Pose | None, age: float, now: float, gap: float) -> None:
         """Make the command for now.
 
         Args:
             measured: Measured pose, if it is fresh.
+            age: Its age [s].
             now: Time [s].
             gap: Time since the last tick [s].
         """
@@ -113,7 +114,8 @@ class Motion:
             aims = measured is not None and now < self._stream.end + self._stream.period
             way, turn = measured.step_to(governor.pose) if aims else _NOTHING
             gain = self._settings.twist_gain
-            governor.steer((gain * way, gain * turn))
+            place = measured.position if aims else None
+            governor.steer((gain * way, gain * turn), place, age)
             self._move_gripper(gap)
         verdict = Verdict.CLIP if governor.braked else Verdict.PASS
         reason = 'the command braked at the edge of the allowed space' if verdict else ''

@@ -13,7 +13,7 @@ from trt_openvla_ros.robot.composition import compose, to_step
 from trt_openvla_ros.robot.exchange import IncomingAction
 from trt_openvla_ros.robot.gripper import to_opening
 from trt_openvla_ros.robot.history import History
-from trt_openvla_ros.robot.meaning import Meaning, UNKNOWN
+from trt_openvla_ros.robot.meaning import FIELDS, Meaning, UNKNOWN
 from trt_openvla_ros.robot.settings import BridgeSettings
 from trt_openvla_ros.safety.motion_gate import Facts, MotionGate
 from trt_openvla_ros.safety.verdicts import Verdict
@@ -99,14 +99,9 @@ class Planner:
     def _facts(
         self, action: IncomingAction, last_sequence: int, arrivals: int, rate: float
     ) -> Facts:
-        steps, meaning, settings = action.steps, action.meaning, self._settings
-        shaped = np.ndim(steps) == 2 and np.shape(steps)[1] == 7 and 0 < len(steps) <= _MOST
-        # Written so that NaN fails.
-        units = meaning.translation_unit, meaning.rotation_unit, rate
-        sane = all(0.0 <= number <= _LARGEST for number in units)
-        finite = shaped and sane and bool((np.abs(steps) <= _LARGEST).all())
+        meaning, settings = action.meaning, self._settings
         return Facts(
-            finite=finite and math.isfinite(action.image_age) and math.isfinite(action.age),
+            wrong=_why_wrong(action, rate),
             frame=action.frame,
             wanted_frame=settings.tool_frame
             if meaning.frame == 'end_effector'
@@ -124,11 +119,16 @@ class Planner:
     def _why_unknown(self, meaning: Meaning, rate: float) -> str:
         if not meaning.has_units:
             return f'nobody knows the metres and radians of its numbers; {_WAY_OUT}'
-        for field in ('rotation', 'frame'):
-            if getattr(meaning, field) == UNKNOWN:
-                return f'nobody knows its {field}; {_WAY_OUT}'
-        if (self._settings.reference or meaning.reference) == UNKNOWN:
-            return f'nobody knows its reference; set the parameter reference, or {_WAY_OUT}'
+        reference = self._settings.reference or meaning.reference
+        for field, value, way_out in (
+            ('rotation', meaning.rotation, _WAY_OUT),
+            ('frame', meaning.frame, _WAY_OUT),
+            ('reference', reference, f'set the parameter reference, or {_WAY_OUT}'),
+        ):
+            known = [choice for choice in FIELDS[field].choices if choice != UNKNOWN]
+            if value not in known:
+                value = f'{value!r:.40} is not {" or ".join(known)}'
+                return f'nobody knows its {field}: {value}; {way_out}'
         if rate < _SLOWEST:
             return f'nobody knows its control rate; set the parameter control_rate, or {_WAY_OUT}'
         return ''
@@ -160,3 +160,23 @@ class Planner:
         reason = f'the opening {opening:.3g} is none from 0 to 1'
         self._gate.docket.ask('gripper', outside, 0.0, Verdict.CLIP, reason)
         return inside
+
+
+def _why_wrong(action: IncomingAction, rate: float) -> str:
+    """Say which number of an action is none; written so that NaN fails."""
+    shape, meaning = np.shape(action.steps), action.meaning
+    if len(shape) != 2 or shape[1] != 7 or not 0 < shape[0] <= _MOST:
+        return f'the steps of the action have shape {list(shape)}, not [1 to {_MOST}, 7]'
+    if not (np.abs(action.steps) <= _LARGEST).all():
+        return f'the action has a number that is not finite, or above {_LARGEST:g}'
+    for what, number in (
+        ('translation_unit', meaning.translation_unit),
+        ('rotation_unit', meaning.rotation_unit),
+        ('control rate', rate),
+    ):
+        if not 0.0 <= number <= _LARGEST:
+            return f'the {what} of the action is {number:g}'
+    for what, age in (('image', action.image_age), ('action', action.age)):
+        if not math.isfinite(age):
+            return f'the age of the {what} is {age:g} s'
+    return ''

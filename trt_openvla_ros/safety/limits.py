@@ -128,7 +128,7 @@ class GateSettings:
     )
     max_action_rate: float = setting(
         0.0,
-        'Most actions in one second [Hz]; 0 takes twice the control rate.',
+        'Most actions in one second [Hz]; 0 takes twice the control rate, and one more.',
         low=0.0,
         high=1000.0,
     )

@@ -28,7 +28,7 @@ class Facts:
     """What is known of an action without looking at its numbers.
 
     Attributes:
-        finite: Whether its numbers and ages are usable.
+        wrong: Which of its numbers or ages cannot be used, as a sentence; '' if all can.
         frame, wanted_frame: Frame of its steps, and the one that its meaning needs.
         unknown: What of its meaning is unknown, as a sentence; '' if all is known.
         forced: Forced tokens.
@@ -37,7 +37,7 @@ class Facts:
         rate, highest_rate: Actions in the last second, this one included, and the most [Hz].
     """
 
-    finite: bool
+    wrong: str
     frame: str
     wanted_frame: str
     unknown: str
@@ -77,8 +77,8 @@ class MotionGate:
         return (
             note(
                 'finite',
-                _PASS if facts.finite else _HOLD,
-                reason='the action has a number that is not finite, or not 7 in a step',
+                _HOLD if facts.wrong else _PASS,
+                reason=facts.wrong,
             )
             and note(
                 'frame',
@@ -133,19 +133,20 @@ class MotionGate:
             Both within the limits, in their directions; None if the step jumps.
         """
         limits = self._limits
+        last, self._last = self._last, (translation, turn)  # as the policy asked for them
+        if last is not None:
+            # Both are asked, so that a report shows both.
+            jumps = [
+                self._is_near('jump', translation - last[0], limits.max_jump),
+                self._is_near('jump_angle', turn - last[1], limits.max_jump_angle),
+            ]
+            if not all(jumps):
+                return None
         translation = self._clip('step', translation, limits.max_step)
         translation = self._clip('speed', translation / period, limits.max_speed) * period
         turn = self._clip('step_angle', turn, limits.max_step_angle)
         turn = self._clip('angular_speed', turn / period, limits.max_angular_speed) * period
-        last, self._last = self._last, (translation, turn)
-        if last is None:
-            return translation, turn
-        # Both are asked, so that a report shows both.
-        jumps = [
-            self._is_near('jump', translation - last[0], limits.max_jump),
-            self._is_near('jump_angle', turn - last[1], limits.max_jump_angle),
-        ]
-        return (translation, turn) if all(jumps) else None
+        return translation, turn
 
     def _clip(self, rule: str, vector: np.ndarray, limit: float) -> np.ndarray:
         length = float(np.linalg.norm(vector))

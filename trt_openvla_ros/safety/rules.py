@@ -73,10 +73,16 @@ RULES = (
         'rad/s',
         _CLIP,
     ),
-    Rule('jump', 'Difference of its translation from the last.', ('max_jump',), 'm', _HOLD),
+    Rule(
+        'jump',
+        'Difference of its translation from the last, as the policy asked for them.',
+        ('max_jump',),
+        'm',
+        _HOLD,
+    ),
     Rule(
         'jump_angle',
-        'Difference of its rotation from the last.',
+        'Difference of its rotation from the last, as the policy asked for them.',
         ('max_jump_angle',),
         'rad',
         _HOLD,

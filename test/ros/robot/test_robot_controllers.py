@@ -104,6 +104,21 @@ def test_servo_gets_zero_twists_at_the_end_and_then_nothing(bench, servo):
     assert counts[1] == counts[2]
 
 
+def test_servo_gets_zero_twists_when_the_arm_ran_away(bench, servo):
+    servo()
+    cockpit = bench.start(TWISTS, **SERVO)
+    cockpit.enable()
+    cockpit.act_until(lambda: cockpit.commands and not is_zero(cockpit.commands[-1]), 'motion')
+
+    cockpit.position = [*cockpit.position[:2], cockpit.position[2] + 0.15]
+
+    cockpit.act_until(
+        lambda: 'nothing is commanded' in cockpit.reports[-1].reason, 'end of the commands'
+    )
+    assert cockpit.reports[-1].state == 'stopped'
+    cockpit.wait(lambda: all(map(is_zero, cockpit.commands[-3:])), 'zeros')
+
+
 def test_servo_that_halts_holds_the_robot(bench, servo):
     double = servo()
     cockpit = bench.start(TWISTS, **SERVO)
@@ -123,6 +138,7 @@ def test_servo_that_was_silent_is_told_its_type_again_but_never_unpaused(bench, 
     double = servo()
     cockpit = bench.start(TWISTS, **SERVO)
     cockpit.enable()
+    cockpit.follows = True
     cockpit.act_until(lambda: cockpit.commands and not is_zero(cockpit.commands[-1]), 'motion')
 
     double.silent = True

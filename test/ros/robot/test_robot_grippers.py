@@ -101,6 +101,7 @@ def test_gripper_on_a_topic_gets_numbers_on_change_and_when_it_listens(bench):
         gripper_deadband=0.1,
     )
     cockpit.enable()
+    cockpit.follows = True
     cockpit.act_until(lambda: cockpit.reports[-1].state == 'moving', 'motion', OPEN)
     heard = []
     cockpit.node.create_subscription(
@@ -116,6 +117,12 @@ def test_gripper_on_a_topic_gets_numbers_on_change_and_when_it_listens(bench):
     cockpit.act_until(lambda: len(cockpit.targets) > count + 1, 'targets', (*OPEN[:6], 0.45))
 
     assert heard == [pytest.approx([0.035]), pytest.approx([0.0225])]
+
+    # While nothing was commanded, anybody may have moved it.
+    cockpit.enable(False)
+    cockpit.enable()
+    cockpit.act_until(lambda: len(heard) > 2, 'number', (*OPEN[:6], 0.5))
+    assert heard[2] == pytest.approx([0.0225])
 
 
 def test_gripper_that_the_data_set_does_not_move_gets_nothing(bench):

@@ -209,7 +209,7 @@ def test_dry_run_judges_and_commands_nobody(bench):
 
 def test_diagnostics_tell_state_rate_latency_and_what_each_rule_said(bench):
     cockpit = move(bench.start(POSES))
-    cockpit.act((0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    cockpit.act((0.0, 0.0, 0.15, 0.0, 0.0, 0.0, 1.0))
     gate = cockpit.status('gate', lambda s: facts(s)['step'] == '1')
     assert '1 x step' in gate.message
     parts = {s.name.removeprefix('/robot: '): s for s in cockpit.statuses[-1].status}

@@ -116,6 +116,7 @@ class Drive:
         reason = self._bridge.enable(now)
         if not reason and (idle or trouble):
             self._controller.begin(now)
+            self._gripper.begin()
             # At once, so that no action passes before the controller has answered.
             self._bridge.hear_controller(self._trouble(now), now)
         return reason
@@ -151,6 +152,8 @@ class Drive:
         stamp = self._node.get_clock().now().to_msg()
         before, self._command = self._command, self._bridge.tick(now)
         command, changed = self._command, before is None or before.state != self._command.state
+        if before is not None and before.pose is not None and command.pose is None:
+            self._controller.rest(None)
         self._ticks += 1
         if changed or self._ticks % self._parameters.ticks == 0:
             self._send(command, now, stamp)

@@ -30,6 +30,7 @@ class Gripper:
         """Be of a node."""
         self._node = node
         self._closed, self._open = parameters.gripper_closed, parameters.gripper_open
+        self._sent: float | None = None  # what was sent last, so that it is not sent again
 
     @property
     def status(self) -> str:
@@ -40,6 +41,10 @@ class Gripper:
     def trouble(self) -> str:
         """Reason for a warning; '' if there is none."""
         return ''
+
+    def begin(self) -> None:
+        """Send the next command in any case: before enable, anybody may have moved the gripper."""
+        self._sent = None
 
     def command(self, command: Command, now: float) -> None:
         """Send what is new in a command, and what a server missed that came back."""
@@ -62,7 +67,6 @@ class TopicGripper(Gripper):
         kind = Float64MultiArray if self._array else Float64
         self._positions = node.create_publisher(kind, parameters.gripper_target, 1)
         self._listeners = 0
-        self._sent: float | None = None  # [-] opening
 
     @property
     def status(self) -> str:
@@ -108,7 +112,6 @@ class ActionGripper(Gripper):
         self._client = ActionClient(node, kind, parameters.gripper_target)
         self._name = node.resolve_topic_name(parameters.gripper_target)
         self._there = False
-        self._sent: int | None = None  # number of the change that the last goal was for
         self._goals = 0  # sent so far
         self._asked: float | None = None  # [s] when a goal was sent that has no answer yet
         self._now = 0.0

@@ -106,8 +106,8 @@ class RobotParameters(BridgeSettings):
     )
     max_effort: float = setting(
         0.0,
-        'Effort in the goals of gripper actions [N]; 0 leaves it to the controller, but a Franka '
-        'would grasp with no force.',
+        'Effort in the goals of gripper actions [N]. Only a controller of positions ignores it: '
+        'with 0 a Franka, or an effort controller, grasps with no force.',
         low=0.0,
         high=1e3,
     )
