@@ -14,7 +14,6 @@ from trt_openvla_ros.poses import Pose
 from trt_openvla_ros.robot.meaning import Meaning
 
 _LATE = 0.1  # of a period; an image that comes so little early counts for its step
-_GAP = 500_000_000  # [ns] between two poses, over which nobody knows the motion
 _STEEP = np.radians(75.0)  # pitch at which roll and yaw are no longer told apart well
 
 
@@ -135,9 +134,9 @@ def motion(
             continue
         now = _at(poses, picture.time)
         then = _at(poses, picture.time + period)
-        opening = gripper.before(picture.time + period)
+        opening = gripper.newest(picture.time + period)
         if now is None or then is None or opening < 0:
-            left_out['without a pose now or a step later'] += 1
+            left_out['without a pose or gripper now or a step later'] += 1
             continue
         if picture.time + period > ends[picture.task]:
             left_out['at the end of a task'] += 1
@@ -170,11 +169,9 @@ def _at(poses: Track, time: int) -> Pose | None:
     before = int(poses.times[index])
     if before == time:
         return poses.values[index]
-    if index + 1 == len(poses.values):
+    if not poses.continues(index):
         return None
     after = int(poses.times[index + 1])
-    if after - before > _GAP:
-        return None
     fraction = (time - before) / (after - before)
     return poses.values[index].toward(poses.values[index + 1], fraction)
 
