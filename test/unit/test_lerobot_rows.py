@@ -225,6 +225,18 @@ def test_arm_and_gripper_say_their_joints_on_one_topic(tmp_path):
             episodes(tmp_path, messages, **HAND, gripper_joint=joint)
 
 
+def test_action_that_is_not_finite_is_no_step(tmp_path):
+    messages = [said(0, PUSH), *steps(0, 0.2, 0.4, 0.6)]
+    messages[4][2].action[1] = np.nan
+    messages[6][2].unlimited_action[2] = np.inf
+    made = episodes(tmp_path, messages)
+    (episode,) = made
+    assert [row.action[0] for row in episode.rows] == [1, 0, 0, 4]
+    assert all(np.isfinite([*row.action, *row.unlimited]).all() for row in episode.rows)
+    assert made.left_out['actions that are not finite'] == 2
+    assert made.unnorm_key == 'toy_arm'
+
+
 def test_target_is_what_was_sent_before_the_next_row(tmp_path):
     messages = [said(-0.1, PUSH), *(seen(time / 5) for time in range(4))]
     for tick in range(10):
@@ -286,6 +298,16 @@ def test_target_is_what_was_sent_before_the_next_row(tmp_path):
             [said(0, PUSH), seen(0), placed(0)[0], (JOINTS, at(0), joints(at(0), finger=np.nan))],
             HAND,
             r'no value of /joint_states in .* is finite',
+        ),
+        (
+            [said(0, PUSH), *answered(0, 1, chunk=np.zeros(28))],
+            {},
+            r'are chunks of 4 steps, .*; set action to motion or target',
+        ),
+        (
+            [said(0, PUSH), *steps(0), *answered(0.2, 2, unnorm_key='droid')],
+            {},
+            r'are of several data sets: droid, toy_arm',
         ),
     ],
 )

@@ -61,6 +61,7 @@ class Episodes:
 
     Attributes:
         rate: Rows per second.
+        unnorm_key: Data set of the recorded actions; '' for other actions, or if there are none.
         left_out: What did not become a row as it was, and how often.
     """
 
@@ -68,7 +69,8 @@ class Episodes:
         """Read all of a bag but its pixels.
 
         Raises:
-            ConfigError: The bag cannot be read, or lacks a topic that the settings ask for.
+            ConfigError: The bag cannot be read, lacks a topic that the settings ask for, or has
+                actions that are no rows of one data set.
         """
         self._settings, self.left_out = settings, Counter()
         self._by_policy = settings.action == 'policy'
@@ -94,11 +96,8 @@ class Episodes:
         self._targets = None
         if settings.action == 'target':
             self._targets = pose_track(recording, settings, settings.target_topic)
-        self._answers: dict[int, int] = {}
-        if self._by_policy:
-            self._answers, ambiguous, unseen = recording.answers()
-            self.left_out['images of which several have one stamp'] += ambiguous
-            self.left_out['actions without an image'] += unseen
+        self._answers = self._finite_answers() if self._by_policy else {}
+        self.unnorm_key = recording.unnorm_key(self._answers.values())
         self.rate = settings.fps or self._rate_of_actions()
 
     def __iter__(self) -> Iterator[Episode]:
@@ -110,6 +109,22 @@ class Episodes:
                     self.left_out['episodes of too few rows'] += 1
                     continue
                 yield Episode(self._recording.path, pictures[0].instruction, rows)
+
+    def _finite_answers(self) -> dict[int, int]:
+        """Give the numbers of actions that can be rows by number of their image."""
+        acts = self._recording.acts
+        answers, ambiguous, unseen = self._recording.answers()
+        found = {image: number for image, number in answers.items() if acts[number].is_finite}
+        self.left_out['images of which several have one stamp'] += ambiguous
+        self.left_out['actions without an image'] += unseen
+        self.left_out['actions that are not finite'] += len(answers) - len(found)
+        steps = max((acts[number].steps for number in found.values()), default=1)
+        if steps > 1:  # a row has one, and when the robot made the others is not in the bag
+            raise ConfigError(
+                f'the actions of {self._recording.path} are chunks of {steps} steps, and a row '
+                'has one step; set action to motion or target'
+            )
+        return found
 
     def _rate_of_actions(self) -> int:
         rates = {act.control_rate for act in self._recording.acts} - {0.0}

@@ -71,15 +71,11 @@ def recorded(recording: Recording) -> Reference:
     """
     answers, ambiguous, unseen = recording.answers()
     acts = {picture: recording.acts[number] for picture, number in answers.items()}
-    keys = sorted({act.unnorm_key for act in acts.values()})
-    if len(keys) > 1:
-        raise ConfigError(
-            f'the actions of {recording.path} are of several data sets: {", ".join(keys)}'
-        )
+    key = recording.unnorm_key(answers.values())
     cases = [
         Case(picture, act.instruction, act.unlimited, act.reasoning)
         for picture in recording.pictures
-        if (act := acts.get(picture.number)) and np.isfinite(act.unlimited).all()
+        if (act := acts.get(picture.number)) and act.is_finite
     ]
     left_out = {
         'without an action': len(recording.pictures) - len(acts) - ambiguous,
@@ -93,7 +89,7 @@ def recorded(recording: Recording) -> Reference:
             f'{ambiguous} of them with a stamp that several have; --compare motion needs no '
             'actions'
         )
-    return Reference(cases, keys[0], left_out, unseen)
+    return Reference(cases, key, left_out, unseen)
 
 
 def motion(
