@@ -20,7 +20,9 @@ import pytest
 
 from trt_openvla_ros.bags import definitions
 from trt_openvla_ros.errors import ConfigError
+from trt_openvla_ros.evaluation.bag.comparison import compare as figures
 from trt_openvla_ros.evaluation.bag.progress import Progress
+from trt_openvla_ros.robot.meaning import Meaning
 
 
 def forget_definitions(bag):
@@ -57,6 +59,16 @@ def test_errors_are_in_millimetres_and_milliradians(compare, answers, storage):
     assert facts['errors']['z']['bias'] == pytest.approx(-10)
     assert facts['errors']['translation']['p95'] == pytest.approx(np.hypot(5, 10))
     assert facts['gripper_agreement'] == 1.0
+
+
+@pytest.mark.parametrize(('rotation', 'size'), [('euler_xyz', 22), ('rotation_vector', 6261)])
+def test_angles_on_both_sides_of_pi_are_near(rotation, size):
+    result = {'predicted': [0, 0, 0, -6.26, 0, 0, 1], 'timings': {'total': 0.1}}
+    result['wanted'] = [0, 0, 0, 6.262, 0, 0, 1]
+    meaning = Meaning(translation_unit=1.0, rotation_unit=0.5, rotation=rotation)
+    errors = figures([result], meaning)['errors']
+    assert errors['roll']['max'] == pytest.approx(size, abs=0.5)
+    assert errors['rotation']['max'] == pytest.approx(size, abs=0.5)
 
 
 def test_numbers_whose_units_nobody_knows_are_called_units(compare, answers):

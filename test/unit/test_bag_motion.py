@@ -46,6 +46,13 @@ def test_motion_becomes_actions_in_the_units_of_the_data_set(compare, tmp_path, 
     assert facts['warning'] == ''
 
 
+@pytest.mark.parametrize('silent', [POSE, JOINTS])
+def test_motion_behind_the_last_pose_or_opening_is_not_known(compare, silent):
+    facts = compare([m for m in moved(5) if m[0] != silent or m[1] <= when(2)], **GRIPPER)
+    assert facts['frames'] == 2
+    assert facts['left_out']['without a pose or gripper now or a step later'] == 4
+
+
 def test_motion_in_the_axes_of_the_end_effector(compare, tmp_path):
     file = tmp_path / 'meanings.yaml'
     file.write_text(MEANING.replace('frame: base', 'frame: end_effector'))

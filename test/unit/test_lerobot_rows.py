@@ -158,7 +158,7 @@ def test_motion_leads_from_the_newest_pose_to_the_newest_a_row_later(tmp_path):
     messages.sort(key=lambda one: one[1])
     made = episodes(tmp_path, messages, **HAND)
     (episode,) = made
-    assert made.left_out['rows before the first pose'] == 1
+    assert made.left_out['rows without a pose or gripper near them'] == 1
     assert [row.picture.number for row in episode.rows] == [2, 4, 6]
     states = np.array([row.state for row in episode.rows])
     np.testing.assert_allclose(states[:, 0], [0.2, 0.4, 0.6])
@@ -166,6 +166,75 @@ def test_motion_leads_from_the_newest_pose_to_the_newest_a_row_later(tmp_path):
     actions = np.array([row.action for row in episode.rows])
     np.testing.assert_allclose(actions[:, :6], np.tile([0.2, 0, 0, 0, 0, 0], (3, 1)), atol=1e-9)
     np.testing.assert_allclose(actions[:, 6], [0.4, 0.6, 0.8])
+
+
+def moving(*ticks):
+    """Images at 5 Hz, and an arm that says at some ticks of 0.1 s where it is."""
+    messages = [said(-0.1, PUSH), *(seen(time / 5) for time in range(16))]
+    for tick in ticks:
+        messages += placed(0.1 * tick, 0.1 * tick)
+    return sorted(messages, key=lambda one: one[1])
+
+
+@pytest.mark.parametrize('silent', [POSE, JOINTS])
+def test_where_poses_or_gripper_stop_an_episode_ends(tmp_path, silent):
+    quiet = range(11, 20), range(25, 40)
+    messages = [
+        one
+        for one in moving(*range(40))
+        if one[0] != silent or not any(at(0.1 * t) == one[1] for part in quiet for t in part)
+    ]
+    made = episodes(tmp_path, messages, **HAND)
+    found = [[row.picture.number for row in episode.rows] for episode in made]
+    # At 1.0 s and 2.4 s the state is known, and what came of it is not.
+    assert found == [[0, 1, 2, 3, 4], [10, 11]]
+    assert made.left_out['rows without a pose or gripper near them'] == 7
+    assert made.left_out['rows without a pose or gripper a row later'] == 2
+
+
+def test_slow_poses_are_no_holes(tmp_path):
+    (episode,) = episodes(tmp_path, moving(*range(0, 40, 8)), **HAND)
+    assert len(episode.rows) == 16
+
+
+def test_samples_that_are_none_are_left_out(tmp_path):
+    messages = moving(*range(40))
+    for topic, when, message in messages:
+        if topic == POSE and when == at(0.2):
+            message.pose.position.x = np.nan
+        if topic == POSE and when == at(0.6):
+            message.pose.orientation.x = 0.0
+        if topic == JOINTS and when == at(0.4):
+            message.position[0] = np.nan
+    (episode,) = episodes(tmp_path, messages, **HAND)
+    states = np.array([row.state for row in episode.rows])
+    np.testing.assert_allclose(states[:5, 0], [0, 0.1, 0.4, 0.5, 0.8])
+    np.testing.assert_allclose(states[:5, 6], [0, 0.2, 0.3, 0.6, 0.8])
+
+
+def test_arm_and_gripper_say_their_joints_on_one_topic(tmp_path):
+    messages = moving(*range(40))
+    arm = [(JOINTS, when + 1, joints(when, a=1, b=2)) for topic, when, _ in messages]
+    silent = make('sensor_msgs/JointState', name=['finger'])
+    messages = [(JOINTS, at(-0.05), silent), *messages, *arm]
+    messages.sort(key=lambda one: one[1])
+    (episode,) = episodes(tmp_path, messages, **HAND, gripper_joint='finger')
+    np.testing.assert_allclose([row.state[6] for row in episode.rows[:3]], [0, 0.2, 0.4])
+    for joint in ('', 'thumb'):
+        with pytest.raises(ConfigError, match=rf"'{joint}' has no .* there: a, b, finger$"):
+            episodes(tmp_path, messages, **HAND, gripper_joint=joint)
+
+
+def test_action_that_is_not_finite_is_no_step(tmp_path):
+    messages = [said(0, PUSH), *steps(0, 0.2, 0.4, 0.6)]
+    messages[4][2].action[1] = np.nan
+    messages[6][2].unlimited_action[2] = np.inf
+    made = episodes(tmp_path, messages)
+    (episode,) = made
+    assert [row.action[0] for row in episode.rows] == [1, 0, 0, 4]
+    assert all(np.isfinite([*row.action, *row.unlimited]).all() for row in episode.rows)
+    assert made.left_out['actions that are not finite'] == 2
+    assert made.unnorm_key == 'toy_arm'
 
 
 def test_target_is_what_was_sent_before_the_next_row(tmp_path):
@@ -208,12 +277,37 @@ def test_target_is_what_was_sent_before_the_next_row(tmp_path):
                 placed(0)[1],
             ],
             HAND,
-            r'/pose of .*: the quaternion .* has the length 2; 1 is needed',
+            r'no message of /pose in .* is a pose: the quaternion .* has the length 2; 1 is',
         ),
         (
             [said(0, PUSH), seen(0), (POSE, at(0), pose((0, 0, 0), DOWN, 0)), placed(0)[1]],
             HAND,
             r'the stamps of /pose in .* are all 0; set clock to received',
+        ),
+        (
+            [said(0, PUSH), seen(0), (POSE, at(0), pose((0, 0, 0), DOWN, 9e9)), placed(0)[1]],
+            HAND,
+            r'/pose in .* 9\.000 to 9\.000 s, .* images 1700000000\.000 .* set clock to received$',
+        ),
+        (
+            [said(0, PUSH), seen(0), placed(0)[0], (JOINTS, 5, make('std_msgs/Float32'))],
+            HAND,
+            r'/joint_states in .* 0\.000 to 0\.000 s, .* different clocks; set clock to received$',
+        ),
+        (
+            [said(0, PUSH), seen(0), placed(0)[0], (JOINTS, at(0), joints(at(0), finger=np.nan))],
+            HAND,
+            r'no value of /joint_states in .* is finite',
+        ),
+        (
+            [said(0, PUSH), *answered(0, 1, chunk=np.zeros(28))],
+            {},
+            r'are chunks of 4 steps, .*; set action to motion or target',
+        ),
+        (
+            [said(0, PUSH), *steps(0), *answered(0.2, 2, unnorm_key='droid')],
+            {},
+            r'are of several data sets: droid, toy_arm',
         ),
     ],
 )

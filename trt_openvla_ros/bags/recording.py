@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Act:
         instruction, reasoning, unnorm_key: The message's fields.
         sequence: Number of the action since the node was activated.
         control_rate: Rate at which its data set was recorded [Hz]; 0 if not known.
+        steps: Number of steps of its chunk; 1 without a chunk.
     """
 
     stamp: int
@@ -63,6 +64,12 @@ class Act:
     unnorm_key: str
     sequence: int
     control_rate: float
+    steps: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is finite; the bridge makes no motion of another one."""
+        return bool(np.isfinite(self.action).all() and np.isfinite(self.unlimited).all())
 
 
 @dataclass
@@ -108,6 +115,19 @@ class Recording:
                 found[picture.number] = number
         unseen = sum(act.stamp not in shared for act in self.acts)
         return found, ambiguous, unseen
+
+    def unnorm_key(self, numbers: Iterable[int]) -> str:
+        """Give the unnorm_key that the actions of these numbers share; '' if there are none.
+
+        Raises:
+            ConfigError: They are of several data sets, so one number means several things.
+        """
+        keys = sorted({self.acts[number].unnorm_key for number in numbers})
+        if len(keys) > 1:
+            raise ConfigError(
+                f'the actions of {self.path} are of several data sets: {", ".join(keys)}'
+            )
+        return keys[0] if keys else ''
 
 
 def read_recording(
@@ -216,6 +236,7 @@ def _act(recorded: Recorded, message: Any) -> Act:
         message.unnorm_key,
         int(getattr(message, 'sequence', 0)),
         float(getattr(meaning, 'control_rate', 0.0)),
+        max(1, len(getattr(message, 'chunk', ())) // _DIM),
     )
 
 

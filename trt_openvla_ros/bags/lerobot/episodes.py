@@ -61,6 +61,7 @@ class Episodes:
 
     Attributes:
         rate: Rows per second.
+        unnorm_key: Data set of the recorded actions; '' for other actions, or if there are none.
         left_out: What did not become a row as it was, and how often.
     """
 
@@ -68,7 +69,8 @@ class Episodes:
         """Read all of a bag but its pixels.
 
         Raises:
-            ConfigError: The bag cannot be read, or lacks a topic that the settings ask for.
+            ConfigError: The bag cannot be read, lacks a topic that the settings ask for, or has
+                actions that are no rows of one data set.
         """
         self._settings, self.left_out = settings, Counter()
         self._by_policy = settings.action == 'policy'
@@ -94,21 +96,35 @@ class Episodes:
         self._targets = None
         if settings.action == 'target':
             self._targets = pose_track(recording, settings, settings.target_topic)
-        self._answers: dict[int, int] = {}
-        if self._by_policy:
-            self._answers, ambiguous, unseen = recording.answers()
-            self.left_out['images of which several have one stamp'] += ambiguous
-            self.left_out['actions without an image'] += unseen
+        self._answers = self._finite_answers() if self._by_policy else {}
+        self.unnorm_key = recording.unnorm_key(self._answers.values())
         self.rate = settings.fps or self._rate_of_actions()
 
     def __iter__(self) -> Iterator[Episode]:
         """Give the episodes, in the order of the bag."""
         for pictures in self._stretches():
-            rows = self._rows(pictures)
-            if len(rows) < self._settings.min_rows:
-                self.left_out['episodes of too few rows'] += 1
-                continue
-            yield Episode(self._recording.path, pictures[0].instruction, rows)
+            for run in self._runs(self._moments(pictures)):
+                rows = self._policy_rows(run) if self._by_policy else self._pose_rows(run)
+                if len(rows) < self._settings.min_rows:
+                    self.left_out['episodes of too few rows'] += 1
+                    continue
+                yield Episode(self._recording.path, pictures[0].instruction, rows)
+
+    def _finite_answers(self) -> dict[int, int]:
+        """Give the numbers of actions that can be rows by number of their image."""
+        acts = self._recording.acts
+        answers, ambiguous, unseen = self._recording.answers()
+        found = {image: number for image, number in answers.items() if acts[number].is_finite}
+        self.left_out['images of which several have one stamp'] += ambiguous
+        self.left_out['actions without an image'] += unseen
+        self.left_out['actions that are not finite'] += len(answers) - len(found)
+        steps = max((acts[number].steps for number in found.values()), default=1)
+        if steps > 1:  # a row has one, and when the robot made the others is not in the bag
+            raise ConfigError(
+                f'the actions of {self._recording.path} are chunks of {steps} steps, and a row '
+                'has one step; set action to motion or target'
+            )
+        return found
 
     def _rate_of_actions(self) -> int:
         rates = {act.control_rate for act in self._recording.acts} - {0.0}
@@ -145,29 +161,36 @@ class Episodes:
     def _act(self, picture: Picture) -> Act:
         return self._recording.acts[self._answers[picture.number]]
 
-    def _rows(self, pictures: Sequence[Picture]) -> list[Row]:
-        moments = self._moments(pictures)
-        states = [self._state(moment.time) for moment in moments]
-        known = next((i for i, state in enumerate(states) if state is not None), len(states))
-        if known:
-            self.left_out['rows before the first pose'] += known
-        moments, states = moments[known:], states[known:]
-        if self._by_policy:
-            return self._policy_rows(moments, states)
-        if not moments:
-            return []
-        last = moments[-1].time + round(1e9 / self.rate)
-        if last <= int(self._poses.times[-1]):
-            states = [*states, self._state(last)]
-        times = [*(moment.time for moment in moments), last]
+    def _runs(self, moments: Sequence[_Moment]) -> Iterator[list[tuple[_Moment, np.ndarray]]]:
+        """Give moments in a row with their states; one without a state ends a run."""
+        found: list[tuple[_Moment, np.ndarray]] = []
+        for moment in moments:
+            state = self._state(moment.time)
+            if state is not None:
+                found.append((moment, state))
+                continue
+            self.left_out['rows without a pose or gripper near them'] += 1
+            if found:
+                yield found
+                found = []
+        if found:
+            yield found
+
+    def _pose_rows(self, run: Sequence[tuple[_Moment, np.ndarray]]) -> list[Row]:
+        """Give rows whose action is where the arm was, or was sent, one row later."""
+        times = [moment.time for moment, _ in run]
+        times.append(times[-1] + round(1e9 / self.rate))
+        following = [*(state for _, state in run[1:]), self._state(times[-1])]
         rows = []
-        # Nobody knows what came of a row behind which the poses end.
-        for moment, (now, after), (state, following) in zip(
-            moments, pairwise(times), pairwise(states), strict=False
+        for (moment, state), (now, after), then in zip(
+            run, pairwise(times), following, strict=True
         ):
-            action = self._motion(now, after, following)
+            if then is None:
+                self.left_out['rows without a pose or gripper a row later'] += 1
+                continue
+            action = self._motion(now, after, then)
             if self._targets is not None:
-                action = self._target(after, following)
+                action = self._target(after, then)
             if action is None:
                 self.left_out['rows before the first target'] += 1
                 continue
@@ -197,9 +220,9 @@ class Episodes:
         """Give the time of a row's state: that of the image that was answered, or the grid's."""
         return picture.time if self._by_policy and is_new else tick
 
-    def _policy_rows(self, moments: Sequence[_Moment], states: Sequence[np.ndarray]) -> list[Row]:
+    def _policy_rows(self, run: Sequence[tuple[_Moment, np.ndarray]]) -> list[Row]:
         rows = []
-        for moment, state in zip(moments, states, strict=True):
+        for moment, state in run:
             number = self._answers[moment.picture.number]
             act = self._recording.acts[number]
             action, held = act.action.copy(), not moment.is_new
@@ -212,16 +235,16 @@ class Episodes:
         return rows
 
     def _state(self, time: int) -> np.ndarray | None:
-        """Give the newest pose and opening at a time; None if there is none yet."""
+        """Give the newest pose and opening at a time; None if one is not known then."""
         if self._poses is None:
             return np.empty(0)
-        index = self._poses.before(time)
+        index = self._poses.newest(time)
         if index < 0:
             return None
         state = _numbers(self._poses.values[index])
         if self._gripper is None:
             return state
-        at = self._gripper.before(time)
+        at = self._gripper.newest(time)
         return None if at < 0 else np.append(state, self._gripper.values[at])
 
     def _motion(self, now: int, after: int, following: np.ndarray) -> np.ndarray:
@@ -229,6 +252,7 @@ class Episodes:
         return np.append(start.motion_to(end, self._settings.angles), following[6:])
 
     def _target(self, after: int, following: np.ndarray) -> np.ndarray | None:
+        # A controller holds what was sent last, however long ago.
         index = self._targets.before(after - 1)
         if index < 0:
             return None

@@ -51,8 +51,8 @@ def compare(results: Sequence[dict[str, Any]], meaning: Meaning) -> dict[str, An
     if not len(wanted):
         return facts
     factors, (length, angle) = units(meaning)
-    apart = (predicted - wanted)[:, :6] * factors
-    away = wanted[:, :6] * factors
+    apart = _apart(predicted, wanted, meaning) * factors
+    away = _apart(np.zeros_like(wanted), wanted, meaning) * factors
     facts['identical'] = float((predicted == wanted).all(axis=1).mean())
     facts['errors'] = {
         name: {'unit': length if i < 3 else angle, **_errors(apart[:, i], away[:, i])}
@@ -68,6 +68,15 @@ def compare(results: Sequence[dict[str, Any]], meaning: Meaning) -> dict[str, An
     names = [name for name in parts[0] if all(name in timings for timings in parts)]
     facts['latency'] = {name: percentiles([t[name] for t in parts]) for name in names}
     return facts
+
+
+def _apart(to: np.ndarray, origin: np.ndarray, meaning: Meaning) -> np.ndarray:
+    """Give the differences [N, 6] of two motions [N, 7]; of angles from -pi to pi."""
+    apart = (to - origin)[:, :6]
+    if meaning.has_units and meaning.rotation == 'euler_xyz':
+        turn = 2 * np.pi / meaning.rotation_unit
+        apart[:, 3:] -= turn * np.ceil(apart[:, 3:] / turn - 0.5)
+    return apart
 
 
 def _errors(apart: np.ndarray, away: np.ndarray) -> dict[str, float]:

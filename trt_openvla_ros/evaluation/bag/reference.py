@@ -14,7 +14,6 @@ from trt_openvla_ros.poses import Pose
 from trt_openvla_ros.robot.meaning import Meaning
 
 _LATE = 0.1  # of a period; an image that comes so little early counts for its step
-_GAP = 500_000_000  # [ns] between two poses, over which nobody knows the motion
 _STEEP = np.radians(75.0)  # pitch at which roll and yaw are no longer told apart well
 
 
@@ -72,15 +71,11 @@ def recorded(recording: Recording) -> Reference:
     """
     answers, ambiguous, unseen = recording.answers()
     acts = {picture: recording.acts[number] for picture, number in answers.items()}
-    keys = sorted({act.unnorm_key for act in acts.values()})
-    if len(keys) > 1:
-        raise ConfigError(
-            f'the actions of {recording.path} are of several data sets: {", ".join(keys)}'
-        )
+    key = recording.unnorm_key(answers.values())
     cases = [
         Case(picture, act.instruction, act.unlimited, act.reasoning)
         for picture in recording.pictures
-        if (act := acts.get(picture.number)) and np.isfinite(act.unlimited).all()
+        if (act := acts.get(picture.number)) and act.is_finite
     ]
     left_out = {
         'without an action': len(recording.pictures) - len(acts) - ambiguous,
@@ -94,7 +89,7 @@ def recorded(recording: Recording) -> Reference:
             f'{ambiguous} of them with a stamp that several have; --compare motion needs no '
             'actions'
         )
-    return Reference(cases, keys[0], left_out, unseen)
+    return Reference(cases, key, left_out, unseen)
 
 
 def motion(
@@ -135,9 +130,9 @@ def motion(
             continue
         now = _at(poses, picture.time)
         then = _at(poses, picture.time + period)
-        opening = gripper.before(picture.time + period)
+        opening = gripper.newest(picture.time + period)
         if now is None or then is None or opening < 0:
-            left_out['without a pose now or a step later'] += 1
+            left_out['without a pose or gripper now or a step later'] += 1
             continue
         if picture.time + period > ends[picture.task]:
             left_out['at the end of a task'] += 1
@@ -170,11 +165,9 @@ def _at(poses: Track, time: int) -> Pose | None:
     before = int(poses.times[index])
     if before == time:
         return poses.values[index]
-    if index + 1 == len(poses.values):
+    if not poses.continues(index):
         return None
     after = int(poses.times[index + 1])
-    if after - before > _GAP:
-        return None
     fraction = (time - before) / (after - before)
     return poses.values[index].toward(poses.values[index + 1], fraction)
 
