@@ -24,9 +24,11 @@ from trt_openvla_ros.bags.lerobot.settings import BagToLeRobotSettings
 from trt_openvla_ros.bags.lerobot.writer import DataSetWriter
 from trt_openvla_ros.bags.recording import read_pictures
 from trt_openvla_ros.errors import ConfigError, PolicyError
+from trt_openvla_ros.process import allow
 from trt_openvla_ros.settings import describe_settings
 
 _NAME = 'bag_to_lerobot'
+_CLEAN_UP = 5.0  # [s] after a signal, to close a large video and remove all
 
 
 def convert(settings: BagToLeRobotSettings) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def main() -> None:
         print(f'{__doc__}\n{describe_settings(BagToLeRobotSettings)}')
         return
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
+    allow(_CLEAN_UP)
     try:
         done = convert(read_settings(BagToLeRobotSettings, arguments, _NAME))
     except PolicyError as error:
