@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNFINISHED = 130  # what a shell reports of a command that was interrupted
 _PATIENCE = 1.5  # [s] for the clean-up after a signal; launch kills after 5 s
 _FLUSH = 0.3  # [s] for the last lines; nobody may read the pipe that they go to
@@ -45,9 +45,9 @@ class _Stop:
 def run(module: str, *arguments: str, stopped: int = _UNFINISHED) -> None:
     """Import a module, call its `main`, and end the process.
 
-    SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, once, so nothing interrupts the
-    clean-up. If that takes too long, or the main thread is deep in a library, the process ends
-    all the same.
+    SIGINT, SIGTERM and SIGHUP, which a closed terminal sends, raise KeyboardInterrupt in the main
+    thread, once, so nothing interrupts the clean-up. If that takes too long, or the main thread is
+    deep in a library, the process ends all the same. Under nohup SIGHUP stays ignored.
 
     Args:
         module: Full name of the module.
@@ -58,7 +58,8 @@ def run(module: str, *arguments: str, stopped: int = _UNFINISHED) -> None:
         return
     _Stop.code = stopped
     for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
     signal.set_wakeup_fd(sender, warn_on_full_buffer=False)

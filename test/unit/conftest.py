@@ -1,6 +1,7 @@
 from importlib import import_module
 
-from evaluated_bag import Comparison, QuickPolicy
+from evaluated_bag import answer, Comparison, PICTURES, QuickPolicy
+import numpy as np
 import pytest
 
 from trt_openvla_ros.checkpoints.artifact import LANGUAGE_ENGINE
@@ -56,5 +57,11 @@ def bag_policy(fused, monkeypatch):
 @pytest.fixture
 def compare(bag_policy, tmp_path, monkeypatch):
     """Evaluate over messages, without plots, which take longest; give the facts."""
-    monkeypatch.setattr(evaluation, 'plot', lambda *_: None)
+    monkeypatch.setattr(evaluation, 'plot', lambda *given: given[-1].touch())
     return Comparison(tmp_path)
+
+
+@pytest.fixture
+def answers():
+    """[6, 7]: what the policy does on each picture under PUSH."""
+    return np.array([answer(picture) for picture in PICTURES])

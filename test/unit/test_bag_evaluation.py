@@ -1,12 +1,14 @@
 """A policy over bags that tests make: recorded actions, the figures, and going on."""
 
 import json
+from pathlib import Path
 import sqlite3
 
 from bag_writer import (
     ACTION,
     compressed,
     IMAGE,
+    image,
     INSTRUCTION,
     STORAGES,
     text,
@@ -14,14 +16,15 @@ from bag_writer import (
     write,
     write_bag,
 )
-from evaluated_bag import answer, BEGIN, LIFT, PERIOD, PICTURES, run_of, when
+from evaluated_bag import BEGIN, LIFT, PERIOD, PICTURES, run_of, when
 import numpy as np
 import pytest
 
 from trt_openvla_ros.bags import definitions
+from trt_openvla_ros.bags.video import count_frames
 from trt_openvla_ros.errors import ConfigError
 from trt_openvla_ros.evaluation.bag.comparison import compare as figures
-from trt_openvla_ros.evaluation.bag.progress import Progress
+from trt_openvla_ros.evaluation.bag.progress import fingerprint, Progress
 from trt_openvla_ros.robot.meaning import Meaning
 
 
@@ -32,12 +35,6 @@ def forget_definitions(bag):
         database.execute('DROP TABLE message_definitions')
         database.execute('UPDATE schema SET schema_version = 3')
         database.execute("UPDATE topics SET type_description_hash = ''")
-
-
-@pytest.fixture
-def answers():
-    """[6, 7]: what the policy does on each picture under PUSH."""
-    return np.array([answer(picture) for picture in PICTURES])
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -226,8 +223,76 @@ def test_fewer_images_are_evenly_spread(compare, answers, tmp_path):
     assert facts['left_out']['beyond max_frames'] == 3
 
 
-def test_full_disk_is_a_sentence_with_a_way_out(compare, answers, tmp_path):
-    (tmp_path / 'out').mkdir()
-    (tmp_path / 'out' / 'video.mp4').symlink_to('/dev/full')
-    with pytest.raises(ConfigError, match=r'video\.mp4 cannot be written: .*choose another out'):
+@pytest.mark.parametrize(
+    'name', ['frames.jsonl', 'report.part.json', 'report.part.md', 'video.part.mp4']
+)
+def test_full_disk_is_a_sentence_with_a_way_out(compare, answers, tmp_path, name):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / name).symlink_to('/dev/full')
+    with pytest.raises(ConfigError, match=r'\S+ cannot be written: .*choose another out'):
         compare(run_of(answers), video=True)
+    assert not [path for path in out.iterdir() if '.part' in path.name]
+    (out / name).unlink(missing_ok=True)
+    compare(None, bag=str(tmp_path / 'bag 1'), video=True)
+    found = {path.name for path in out.iterdir()}
+    assert found == {
+        '.lock',
+        'frames.jsonl',
+        'report.json',
+        'report.md',
+        'report.png',
+        'video.mp4',
+    }
+
+
+def test_restart_drops_the_report_too(compare, bag_policy, answers, tmp_path):
+    compare(run_of(answers), video=True)
+    bag_policy.last = bag_policy.calls + 2
+    with pytest.raises(KeyboardInterrupt):
+        compare(None, bag=str(tmp_path / 'bag 1'), restart=True)
+    left = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert left == {'.lock', 'frames.jsonl'}
+
+
+@pytest.mark.parametrize('below', ['', 'report'])
+def test_run_goes_on_in_the_directory_of_its_bag(
+    compare, bag_policy, answers, tmp_path, monkeypatch, below
+):
+    bag = write(tmp_path / 'one bag', run_of(answers))
+    bag_policy.last = 4
+    with pytest.raises(KeyboardInterrupt):
+        compare(None, bag=str(bag), out=str(bag / below))
+    (bag / 'notes.txt').write_text('the cup was red')
+    assert compare(None, bag=str(bag), out=str(bag / below))['frames'] == 6
+    assert bag_policy.calls == 7
+    monkeypatch.chdir(tmp_path)
+    before = fingerprint(tmp_path, Path('out', below))
+    Path('out', below).mkdir(parents=True)
+    Path('out', below, 'frames.jsonl').touch()
+    assert fingerprint(tmp_path, Path('out', below)) == before
+
+
+def test_image_that_is_none_is_counted_and_left_out_of_the_video(compare, answers, tmp_path):
+    messages = run_of(answers)
+    for topic, received, message in messages:
+        if topic == IMAGE and received == when(3):
+            message.data = message.data[:50]
+    facts = compare(messages, video=True)
+    assert (facts['frames'], facts['refused']) == (6, 1)
+    assert f'image 3 of {IMAGE}, at 0.600 s of' in facts['refusals'][0]
+    assert count_frames(tmp_path / 'out' / 'video.mp4') == 5
+    for topic, _, message in messages:
+        if topic == IMAGE:
+            message.data = message.data[:50]
+    with pytest.raises(ConfigError, match=r'no image is left .* set image_topic to another'):
+        compare(messages, video=True, restart=True)
+
+
+def test_video_has_images_of_every_size(compare, answers, tmp_path):
+    messages = [
+        (t, w, image(PICTURES[3].repeat(2, axis=0), w) if (t, w) == (IMAGE, when(3)) else m)
+        for t, w, m in run_of(answers)
+    ]
+    assert compare(messages, video=True)['frames'] == 6
+    assert count_frames(tmp_path / 'out' / 'video.mp4') == 6

@@ -51,7 +51,7 @@ def indent(text):
     return text.replace('\n', '\n    ')
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize('stopped', [0, 130])
 @pytest.mark.parametrize(
     'text',
@@ -122,6 +122,17 @@ def test_a_signal_ends_whatever_it_does(start, text, number, stopped):
     # After the command's own end its code counts, which is 0 here.
     assert process.returncode in ({0, stopped} if 'atexit' in text else {stopped})
     assert errors == ''
+
+
+def test_nohup_is_heeded(start):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start('import time\ndef main():\n    print("on", flush=True)\n    time.sleep(9)')
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
 
 
 def test_clean_up_is_done_whole_though_the_signal_comes_again(start):

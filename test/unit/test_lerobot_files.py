@@ -2,7 +2,19 @@
 
 import json
 
-from bag_writer import act, ACTION, IMAGE, image, INSTRUCTION, text, write
+from bag_writer import (
+    act,
+    ACTION,
+    IMAGE,
+    image,
+    INSTRUCTION,
+    JOINTS,
+    joints,
+    POSE,
+    pose,
+    text,
+    write,
+)
 import numpy as np
 import pandas as pd
 from pyarrow import parquet
@@ -18,14 +30,15 @@ BEGIN, PERIOD = 1_700_000_000 * 10**9, 200_000_000
 COLOURS = np.random.default_rng(3).integers(0, 256, (8, 3), np.uint8)
 
 
-def run_of(instruction, count, size=(48, 64), start=0):
+def run_of(instruction, count, size=(48, 64), start=0, **values):
     """Plain images of different colours, each with its action."""
     messages = [(INSTRUCTION, BEGIN - 1, text(instruction))]
     for index in range(count):
         when = BEGIN + PERIOD * index
         pixels = np.broadcast_to(COLOURS[start + index], (*size, 3))
         messages.append((IMAGE, when, image(pixels, when)))
-        messages.append((ACTION, when + 1, act(np.arange(7) + index, when, instruction)))
+        answer = act(np.arange(7) + index, when, instruction, **values)
+        messages.append((ACTION, when + 1, answer))
     return messages
 
 
@@ -33,9 +46,10 @@ def run_of(instruction, count, size=(48, 64), start=0):
 def converted(tmp_path):
     """Convert runs, each in a bag of its own; give the facts."""
 
-    def made(*runs, **values):
+    def made(*runs, folder='', **values):
+        (tmp_path / folder).mkdir(exist_ok=True)
         bags = [
-            str(write(tmp_path / f'bag {number}', run, ('mcap', 'sqlite3')[number % 2]))
+            str(write(tmp_path / folder / f'bag {number}', run, ('mcap', 'sqlite3')[number % 2]))
             for number, run in enumerate(runs)
         ]
         given = {'pose_topic': '', 'fps': 5, 'out': str(tmp_path / 'set'), **values}
@@ -127,11 +141,45 @@ def test_conversion_that_fails_leaves_nothing(converted, tmp_path, monkeypatch):
 def test_data_sets_and_settings_that_do_not_fit_are_sentences(converted, tmp_path):
     with pytest.raises(ConfigError, match='bags or out is empty'):
         convert(BagToLeRobotSettings())
-    with pytest.raises(ConfigError, match=r'no episode is in the bags; .*of too few rows.*: 1'):
+    with pytest.raises(ConfigError, match=r'no .* bags; left out: 1 episodes of too few rows.*'):
         converted(run_of('push', 1))
+    two = [run_of('push', 2, unnorm_key=key) for key in ('toy_arm', 'droid')]
+    with pytest.raises(ConfigError, match=r'of several data sets: droid, toy_arm'):
+        converted(*two, folder='apart')
     (tmp_path / 'set').mkdir()
     with pytest.raises(ConfigError, match=r'set exists; choose another out'):
         convert(BagToLeRobotSettings(bags=(str(tmp_path / 'bag 0'),), out=str(tmp_path / 'set')))
+
+
+@pytest.mark.parametrize('camera', ['', 'a/b', '..', 'a.b'])
+def test_name_of_a_camera_is_one_of_a_directory(converted, camera):
+    with pytest.raises(ConfigError, match=rf'camera is {camera!r}; letters, digits'):
+        converted(run_of('push', 2), camera=camera)
+
+
+def test_stamps_that_stand_still_are_named(converted):
+    messages = run_of('push', 4)
+    for topic, _, message in messages:
+        if topic == IMAGE:
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+    messages += [(POSE, BEGIN, pose((0, 0, 0), (0, 0, 0, 1), BEGIN))]
+    messages += [(JOINTS, BEGIN, joints(BEGIN, finger=0))]
+    with pytest.raises(ConfigError, match=r'of different clocks; set clock to received$'):
+        converted(messages, action='motion', pose_topic=POSE)
+
+
+@pytest.mark.parametrize('size', [(1, 48), (48, 1)])
+def test_images_of_one_pixel_are_refused(converted, size):
+    with pytest.raises(InputError, match=f'an image of {size[1]}x{size[0]} is too small'):
+        converted(run_of('push', 2, size=size))
+
+
+def test_image_that_is_none_is_named(converted):
+    messages = run_of('push', 3)
+    messages[3][2].data = messages[3][2].data[:10]
+    said = rf'image 1 of {IMAGE}, at 0\.200 s of \S+ 0: .*; leave that bag out'
+    with pytest.raises(ConfigError, match=said):
+        converted(messages)
 
 
 def test_statistics_are_numpys():

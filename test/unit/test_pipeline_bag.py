@@ -4,10 +4,11 @@ import builtins
 import io
 import json
 
+import lz4.frame
 import numpy as np
 from PIL import Image
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
 from trt_openvla_ros.checkpoints.hashes import Hashes
@@ -18,6 +19,9 @@ TYPES = get_typestore(Stores.ROS2_JAZZY)
 HEADER = TYPES.types['std_msgs/msg/Header'](
     stamp=TYPES.types['builtin_interfaces/msg/Time'](sec=0, nanosec=0), frame_id='camera'
 )
+ZSTD, LZ4 = b'\x28\xb5\x2f\xfd', b'\x04\x22\x4d\x18'  # how compressed data begins
+# As `ros2 bag reindex` of some releases writes it; the rest of the line becomes another key.
+NOTHING = 'storage_identifier: ""\n  was: '
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 12, 16, 3), np.uint8)
 
 
@@ -55,8 +59,13 @@ RECORDED = [
 ]
 
 
-def record(path, messages=RECORDED, storage=StoragePlugin.MCAP):
-    with Writer(path, version=9, storage_plugin=storage) as writer:
+def record(path, messages=RECORDED, storage=StoragePlugin.MCAP, mode='NONE'):
+    writer = Writer(path, version=9, storage_plugin=storage)
+    if mode in ('FILE', 'MESSAGE', 'STORAGE'):
+        writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
+    with writer:
+        if mode == 'LZ4':
+            writer.storage.compression, writer.storage.compressor = 'lz4', lz4.frame.compress
         connections = {}
         for topic, seconds, message in messages:
             kind = message.__msgtype__
@@ -145,16 +154,82 @@ def cut(path):
     path.write_bytes(data[: len(data) // 2])
 
 
+def replace(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
+def storage_of(bag):
+    (file,) = (path for path in bag.iterdir() if path.suffix != '.yaml')
+    return file
+
+
 @pytest.mark.parametrize('storage', list(StoragePlugin))
 @pytest.mark.parametrize(
-    'damage', [cut, lambda path: path.write_bytes(b''), lambda path: path.unlink()]
+    ('damage', 'said'),
+    [
+        (cut, r'mcap recover bag\.mcap .*`ros2 bag reindex`|\.recover` of sqlite3'),
+        (lambda path: path.write_bytes(b''), r'is empty; remove it'),
+        (lambda path: path.unlink(), r'has it one; give what `ros2 bag record` made'),
+        (lambda path: (path.parent / 'metadata.yaml').unlink(), r'`ros2 bag reindex` writes its'),
+        (lambda path: (path.parent / 'metadata.yaml').write_text('a: ['), r'reindex` .* anew'),
+        (
+            lambda path: replace(path.parent / 'metadata.yaml', 'storage_identifier: ', NOTHING),
+            r'set storage_identifier in \S+metadata\.yaml to (mcap|sqlite3)$',
+        ),
+    ],
 )
-def test_broken_bags_are_sentences(tmp_path, storage, damage):
+def test_broken_bags_are_sentences_with_what_helps(tmp_path, storage, damage, said):
     record(tmp_path / 'bag', storage=storage)
-    (file,) = (p for p in (tmp_path / 'bag').iterdir() if p.suffix != '.yaml')
-    damage(file)
-    with pytest.raises(ConfigError, match=r'bag .* cannot be read: .*ros2 bag reindex'):
+    damage(storage_of(tmp_path / 'bag'))
+    with pytest.raises(ConfigError, match=f'bag .* cannot be read: .*({said})'):
         frames(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize(
+    ('mode', 'storage', 'old', 'new'),
+    [
+        *(('FILE', storage, None, None) for storage in StoragePlugin),  # cut
+        *(('MESSAGE', storage, ZSTD, b'hole') for storage in StoragePlugin),
+        ('STORAGE', StoragePlugin.MCAP, ZSTD, b'hole'),
+        ('LZ4', StoragePlugin.MCAP, LZ4, b'hole'),
+    ],
+)
+def test_damaged_compression_is_a_sentence(tmp_path, mode, storage, old, new):
+    record(tmp_path / 'bag', storage=storage, mode=mode)
+    assert len(frames(tmp_path / 'bag')) == 4
+    file = storage_of(tmp_path / 'bag')
+    data = file.read_bytes()
+    file.write_bytes(data.replace(old, new) if old else data[:-20])
+    with pytest.raises(ConfigError, match=r'bag .* cannot be read: .*(copied again|saves what)'):
+        frames(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize('mode', ['FILE', 'MESSAGE'])
+def test_one_file_of_a_compressed_bag_is_refused_with_its_directory(tmp_path, mode):
+    record(tmp_path / 'bag', mode=mode)
+    with pytest.raises(ConfigError, match=rf'only its directory says how; give {tmp_path}/bag$'):
+        frames(storage_of(tmp_path / 'bag'))
+
+
+@pytest.mark.parametrize('mode', ['NONE', 'FILE'])
+@pytest.mark.parametrize('name', ['run #3', 'what?', '100%20', 'monday.bag'])
+def test_names_mean_nothing_to_a_reader(tmp_path, name, mode):
+    record(tmp_path / 'bag', storage=StoragePlugin.SQLITE3, mode=mode)
+    bag = (tmp_path / 'bag').rename(tmp_path / name)
+    assert len(frames(bag)) == 4
+    # The recorder gives its files the name of the directory.
+    file = storage_of(bag)
+    renamed = file.rename(bag / file.name.replace('bag', name))
+    replace(bag / 'metadata.yaml', file.name, f"'{renamed.name}'")
+    assert len(frames(bag)) == 4
+    if mode == 'NONE':
+        assert len(frames(renamed)) == 4
+
+
+def test_bag_of_ros_1_is_refused(tmp_path):
+    (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
+    with pytest.raises(ConfigError, match=r'of ROS 1; `rosbags-convert --src old\.bag --dst old`'):
+        frames(tmp_path / 'old.bag')
 
 
 def test_what_is_no_bag_and_no_image_is_a_sentence(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 import struct
 from typing import Any, NamedTuple
 
 from trt_openvla_ros.bags.definitions import PACKAGE, typestore
+from trt_openvla_ros.bags.repair import plainly_named, way_out
 from trt_openvla_ros.errors import ConfigError
 
 IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
@@ -51,9 +52,9 @@ class BagReader:
         topics: Type of each topic.
     """
 
-    def __init__(self, path: Path, reader: Any, broken: tuple[type[Exception], ...]) -> None:
+    def __init__(self, path: Path, reader: Any) -> None:
         """Wrap an open reader of rosbags; callers use `open_bag`."""
-        self.path, self._reader, self._broken = path, reader, broken
+        self.path, self._reader = path, reader
         self._has_definitions = any(one.msgdef.data for one in reader.connections)
         self.topics = {one.topic: one.msgtype for one in reader.connections}
 
@@ -101,7 +102,7 @@ class BagReader:
         chosen = [one for one in self._reader.connections if one.topic in topics]
         if not chosen:  # rosbags would give all
             return
-        with self._sentences():
+        with _sentences(self.path):
             for one, received, data in self._reader.messages(chosen, start, stop):
                 yield Recorded(one.topic, one.msgtype, received, data)
 
@@ -114,7 +115,7 @@ class BagReader:
         """
         try:
             return self._reader.deserialize(message.data, message.kind)
-        except self._broken as error:
+        except Exception as error:
             raise ConfigError(self._why_unread(message.kind, error)) from error
 
     def _why_unread(self, kind: str, error: Exception) -> str:
@@ -127,13 +128,6 @@ class BagReader:
             f'bag {self.path} has no definition of {kind}, and that of this release does not fit '
             f'({error}): another release recorded it, or it is damaged; {way_out}'
         )
-
-    @contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except self._broken as error:
-            raise ConfigError(_sentence(self.path, error)) from error
 
 
 @contextmanager
@@ -148,33 +142,37 @@ def open_bag(path: Path, otherwise: str = '') -> Iterator[BagReader]:
         ConfigError: There is no such bag, or it cannot be read.
     """
     try:
-        import apsw  # the library by which rosbags reads sqlite3
-        from rosbags.highlevel import AnyReader, AnyReaderError
-        from rosbags.rosbag2 import ReaderError
-        from rosbags.typesys import TypesysError
+        from rosbags.highlevel import AnyReader
     except ImportError as error:
         raise ConfigError(
             f'reading bags needs rosbags ({error}); pip install rosbags{otherwise}'
         ) from error
-    broken = (
-        *(AnyReaderError, ReaderError, TypesysError, apsw.Error),
-        *(OSError, ValueError, LookupError, AssertionError, struct.error),
-    )
-    reader = None
+    if path.is_file() and path.suffix == '.bag':
+        raise ConfigError(
+            f'bag {path} is of ROS 1; `rosbags-convert --src {path.name} --dst {path.stem}` makes '
+            'one of ROS 2'
+        )
+    with ExitStack() as closed:
+        with _sentences(path):
+            place = closed.enter_context(plainly_named(path))
+            reader = AnyReader([place], default_typestore=typestore())
+            closed.enter_context(reader)
+        yield BagReader(path, reader)
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Say of a bag what any error of the body says.
+
+    rosbags has errors of its own, and lets those of its decompressors and of Python out, too: no
+    list of them was complete.
+    """
     try:
-        reader = AnyReader([path], default_typestore=typestore())
-        reader.open()
-    except broken as error:
+        yield
+    except Exception as error:
         raise ConfigError(_sentence(path, error)) from error
-    try:
-        yield BagReader(path, reader, broken)
-    finally:
-        reader.close()
 
 
 def _sentence(path: Path, error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return (
-        f'bag {path} cannot be read: {text}; `ros2 bag info` says more, and `ros2 bag reindex` '
-        'repairs a bag whose recording was interrupted'
-    )
+    text = ' '.join(str(error).split()).rstrip('.') or type(error).__name__
+    return f'bag {path} cannot be read: {text}; {way_out(path)}'

@@ -242,7 +242,7 @@ def _act(recorded: Recorded, message: Any) -> Act:
 
 def read_pictures(
     path: Path, topic: str, numbers: Sequence[int], max_pixels: int
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray | InputError]:
     """Read images of a bag, one after another.
 
     Args:
@@ -252,10 +252,10 @@ def read_pictures(
         max_pixels: Largest product of width and height.
 
     Yields:
-        [H, W, 3] uint8 RGB for each number.
+        [H, W, 3] uint8 RGB for each number, or why its message is no such image.
 
     Raises:
-        ConfigError: An image cannot be converted, or the bag cannot be read.
+        ConfigError: The bag cannot be read.
     """
     wanted = iter(numbers)
     number = next(wanted, None)
@@ -269,9 +269,9 @@ def read_pictures(
                 image = to_rgb(reader.read(message), message.kind, max_pixels)
             except InputError as error:
                 seconds = (message.received - reader.begin) / 1e9
-                raise ConfigError(
-                    f'{topic} at {seconds:.3f} s of {path}: {error}; set image_topic to another'
-                ) from error
+                image = InputError(
+                    f'image {count} of {topic}, at {seconds:.3f} s of {path}: {error}'
+                )
             while number == count:
                 yield image
                 number = next(wanted, None)

@@ -76,9 +76,15 @@ class VideoWriter:
         """Append [H, W, 3] uint8 RGB. An odd row or column at the edge is left out.
 
         Raises:
-            InputError: The image has another size than the first.
+            InputError: The image has another size than the first, or is less than 2 pixels wide
+                or high.
         """
         height, width = (side - side % 2 for side in image.shape[:2])
+        if not height or not width:
+            raise InputError(
+                f'an image of {image.shape[1]}x{image.shape[0]} is too small for a video, whose '
+                'sides are at least 2 pixels; choose a topic of larger images'
+            )
         if self.size is None:
             self.size = height, width
             self._stream.height, self._stream.width = self.size

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 import logging
 from pathlib import Path
+import re
 import shutil
 import sys
 import tempfile
@@ -23,10 +24,12 @@ from trt_openvla_ros.bags.lerobot.episodes import Episodes
 from trt_openvla_ros.bags.lerobot.settings import BagToLeRobotSettings
 from trt_openvla_ros.bags.lerobot.writer import DataSetWriter
 from trt_openvla_ros.bags.recording import read_pictures
-from trt_openvla_ros.errors import ConfigError, PolicyError
+from trt_openvla_ros.errors import ConfigError, InputError, PolicyError
+from trt_openvla_ros.process import allow
 from trt_openvla_ros.settings import describe_settings
 
 _NAME = 'bag_to_lerobot'
+_CLEAN_UP = 5.0  # [s] after a signal, to close a large video and remove all
 
 
 def convert(settings: BagToLeRobotSettings) -> dict[str, Any]:
@@ -40,6 +43,10 @@ def convert(settings: BagToLeRobotSettings) -> dict[str, Any]:
     """
     if not settings.bags or not settings.out:
         raise ConfigError('bags or out is empty; give --bags "[DIRECTORY]" and --out DIRECTORY')
+    if not re.fullmatch(r'[\w-]+', settings.camera):
+        raise ConfigError(
+            f'camera is {settings.camera!r}; letters, digits, _ and - make a name for it'
+        )
     out = Path(settings.out).expanduser().absolute()
     if out.exists():
         raise ConfigError(f'{out} exists; choose another out, or remove it')
@@ -47,6 +54,10 @@ def convert(settings: BagToLeRobotSettings) -> dict[str, Any]:
     rates = {bag.rate for bag in bags}
     if len(rates) > 1:
         raise ConfigError(f'the bags have the rates {sorted(rates)}; set fps')
+    keys = sorted({bag.unnorm_key for bag in bags} - {''})
+    if len(keys) > 1:
+        names = ', '.join(keys)
+        raise ConfigError(f'the bags have actions of several data sets: {names}')
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
@@ -57,7 +68,7 @@ def convert(settings: BagToLeRobotSettings) -> dict[str, Any]:
             for bag in bags:
                 _add(bag, settings, writer)
             if not writer.episodes:
-                raise ConfigError(f'no episode is in the bags; left out: {_left_out(bags)}')
+                raise ConfigError(_no_episode(bags, settings))
         writer.write_info(settings.robot_type)
         scratch.chmod(0o755)
         scratch.rename(out)
@@ -89,12 +100,19 @@ def _add(bag: Episodes, settings: BagToLeRobotSettings, writer: DataSetWriter) -
         raise ConfigError(f'{path} has more images than rows')
 
 
-def _some(images: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    for _ in range(count):
-        image = next(images, None)
-        if image is None:
-            return
+def _some(images: Iterator[np.ndarray | InputError], count: int) -> Iterator[np.ndarray]:
+    for image in islice(images, count):
+        if isinstance(image, InputError):
+            raise ConfigError(f'{image}; leave that bag out, or set image_topic to another')
         yield image
+
+
+def _no_episode(bags: list[Episodes], settings: BagToLeRobotSettings) -> str:
+    left = ', '.join(f'{count} {reason}' for reason, count in _left_out(bags).items())
+    clock = ''
+    if settings.clock == 'header':
+        clock = '; if the stamps of images and poses stand still or go back, set clock to received'
+    return f'no episode is in the bags; left out: {left or "nothing"}{clock}'
 
 
 def _left_out(bags: list[Episodes]) -> dict[str, int]:
@@ -114,6 +132,7 @@ def main() -> None:
         print(f'{__doc__}\n{describe_settings(BagToLeRobotSettings)}')
         return
     logging.basicConfig(format='%(message)s', stream=sys.stderr)
+    allow(_CLEAN_UP)
     try:
         done = convert(read_settings(BagToLeRobotSettings, arguments, _NAME))
     except PolicyError as error:

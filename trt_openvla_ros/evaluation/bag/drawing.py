@@ -9,11 +9,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from PIL import Image
 
 from trt_openvla_ros.bags.video import VideoWriter
 from trt_openvla_ros.contracts import MOTION
 from trt_openvla_ros.drawing.content import Box, Content, Step
 from trt_openvla_ros.drawing.overlay import draw
+from trt_openvla_ros.errors import ConfigError, InputError
 from trt_openvla_ros.evaluation.bag.comparison import pairs, units
 from trt_openvla_ros.policy.pointing import boxes_of, points_of
 from trt_openvla_ros.policy.reasoning import parse_fields
@@ -57,7 +59,7 @@ def plot(results: Sequence[dict[str, Any]], meaning: Meaning, path: Path) -> Non
 
 def write_video(
     results: Sequence[dict[str, Any]],
-    images: Iterator[np.ndarray],
+    images: Iterator[np.ndarray | InputError],
     meaning: Meaning,
     view: SeenView,
     path: Path,
@@ -66,22 +68,31 @@ def write_video(
 
     Args:
         results: Results of frames, in the order of the images.
-        images: [H, W, 3] uint8 RGB of each.
+        images: [H, W, 3] uint8 RGB of each; what is none is left out.
         meaning: Meaning of the numbers.
         view: What the model saw of the images.
         path: File to write (MP4, H.264), at the rate at which the images were recorded.
 
     Raises:
-        ConfigError: The video cannot be encoded.
+        ConfigError: The video cannot be encoded, or none of them is an image.
     """
     wanted, _ = pairs(results)
     largest = np.append(np.abs(wanted[:, :6]).max(axis=0, initial=1e-9), 1.0)
     gaps = np.diff([r['seconds'] for r in results])
     rate = 1 / np.median(gaps) if len(gaps) and np.median(gaps) > 0 else 5.0
     fps = Fraction(float(np.clip(rate, *_FPS))).limit_denominator(100)
+    size = None
     with VideoWriter.open(path, fps) as video:
         for result, image in zip(results, images, strict=True):
-            video.add(draw(image, content_of(result, image.shape[:2], meaning, view, largest)))
+            if isinstance(image, InputError):
+                continue
+            shown = draw(image, content_of(result, image.shape[:2], meaning, view, largest))
+            size = size or shown.shape[1::-1]
+            if shown.shape[1::-1] != size:  # a camera may change its size; a video has one
+                shown = np.asarray(Image.fromarray(shown).resize(size))
+            video.add(shown)
+        if size is None:
+            raise ConfigError(f'no image is left for a video: {image}; set image_topic to another')
 
 
 def content_of(

@@ -1,9 +1,9 @@
-"""Results of frames on disk, a JSON line each, with which an interrupted run goes on."""
+"""Files of a run: the results of frames, with which an interrupted one goes on, and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 import fcntl
 import hashlib
 import json
@@ -11,16 +11,34 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trt_openvla_ros.bags.repair import files_of
 from trt_openvla_ros.checkpoints.hashes import files_below
 from trt_openvla_ros.errors import ConfigError
 
 FILE = 'frames.jsonl'
+REPORTS = ('report.json', 'report.md', 'report.png', 'video.mp4')
+_LOCK = '.lock'
 _LARGE = 1 << 26  # bytes; of larger files the size and the time count, and not the content
 
 
-def fingerprint(path: Path) -> dict[str, str]:
+def fingerprint_of_bag(path: Path) -> dict[str, str]:
+    """Tell bags apart by their files; others in the directory do not count."""
+    return _fingerprints(path, files_of(path) if path.is_dir() else [path])
+
+
+def fingerprint(directory: Path, out: Path) -> dict[str, str]:
+    """Tell directories apart by all files in them but those of a run that writes to `out`."""
+    own, names = out.resolve(), (FILE, _LOCK, *REPORTS)
+    files = [
+        file
+        for file in files_below(directory)
+        if file.name not in names or file.parent.resolve() != own
+    ]
+    return _fingerprints(directory, files)
+
+
+def _fingerprints(path: Path, files: Iterable[Path]) -> dict[str, str]:
     """Tell files apart by content, and those of over 64 MiB by size and time."""
-    files = list(files_below(path)) if path.is_dir() else [path]
     return {str(file.relative_to(path)): _fingerprint(file) for file in files}
 
 
@@ -29,6 +47,38 @@ def _fingerprint(file: Path) -> str:
     if stat.st_size >= _LARGE:
         return f'{stat.st_size} bytes, {stat.st_mtime_ns} ns'
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say of a file or directory what hinders the body in writing it.
+
+    Raises:
+        ConfigError: The body had an OSError, such as a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f'{path} cannot be written: {error}; make room there, or choose another out'
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the body a file to write that takes the place of another when it is whole.
+
+    Raises:
+        ConfigError: It cannot be written; what was there before stays.
+    """
+    part = path.with_name(f'{path.stem}.part{path.suffix}')  # libraries go by the suffix
+    try:
+        with writing(path):
+            yield part
+            part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 class Progress:
@@ -40,8 +90,9 @@ class Progress:
 
     def __init__(self, path: Path, done: dict[int, dict[str, Any]]) -> None:
         """Append to a file; callers use `open` instead."""
-        self.done = done
-        self._file = path.open('a', encoding='utf-8')
+        self.done, self._path = done, path
+        with writing(path):
+            self._file = path.open('a', encoding='utf-8')
 
     @classmethod
     @contextmanager
@@ -58,34 +109,45 @@ class Progress:
                 there.
         """
         key = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
-        try:
+        with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-            lock = (out / '.lock').open('w')
-        except OSError as error:
-            raise ConfigError(f'cannot write to {out}: {error}') from error
+            lock = (out / _LOCK).open('w')
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ConfigError(f'another evaluate_bag writes to {out}') from error
-            path = out / FILE
-            if restart:
-                path.unlink(missing_ok=True)
-            done = _read(path, key)
-            if done is None:
-                path.write_text(json.dumps({'configuration': key}) + '\n', encoding='utf-8')
-            progress = cls(path, done or {})
+            progress = cls(out / FILE, _begin(out, key, restart))
             try:
                 yield progress
             finally:
-                progress._file.close()
+                with suppress(OSError):  # on a full disk it would write the last line once more
+                    progress._file.close()
 
     def add(self, result: dict[str, Any]) -> None:
-        """Keep the result of a frame, on disk too."""
+        """Keep the result of a frame, on disk too.
+
+        Raises:
+            ConfigError: The disk is full.
+        """
+        with writing(self._path):
+            self._file.write(json.dumps(result) + '\n')
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self.done[result['number']] = result
-        self._file.write(json.dumps(result) + '\n')
-        self._file.flush()
-        os.fsync(self._file.fileno())
+
+
+def _begin(out: Path, key: str, restart: bool) -> dict[int, dict[str, Any]]:
+    """Give the results that are there; without any, remove what was made of others."""
+    path = out / FILE
+    with writing(path):
+        done = None if restart else _read(path, key)
+        if done is not None:
+            return done
+        for name in REPORTS:
+            (out / name).unlink(missing_ok=True)
+        path.write_text(json.dumps({'configuration': key}) + '\n', encoding='utf-8')
+        return {}
 
 
 def _read(path: Path, key: str) -> dict[int, dict[str, Any]] | None:

@@ -15,7 +15,12 @@ from trt_openvla_ros.contracts import BasePolicy
 from trt_openvla_ros.errors import ConfigError, InputError, OutputError
 from trt_openvla_ros.evaluation.bag.comparison import compare, table
 from trt_openvla_ros.evaluation.bag.drawing import plot, write_video
-from trt_openvla_ros.evaluation.bag.progress import fingerprint, Progress
+from trt_openvla_ros.evaluation.bag.progress import (
+    fingerprint,
+    fingerprint_of_bag,
+    Progress,
+    replacing,
+)
 from trt_openvla_ros.evaluation.bag.reference import Case, motion, recorded, Reference
 from trt_openvla_ros.evaluation.bag.settings import EvaluateBagSettings, NO_NUMBERS
 from trt_openvla_ros.evaluation.report import write_json
@@ -104,7 +109,7 @@ def predict_cases(
     action, recorded and predicted reasoning, timings, and why there is no prediction.
 
     Raises:
-        PolicyError: An image cannot be read, or the engine failed; results so far are kept.
+        PolicyError: The bag cannot be read, or the engine failed; results so far are kept.
     """
     missing = [case for case in cases if case.picture.number not in progress.done]
     numbers = [case.picture.number for case in missing]
@@ -126,6 +131,8 @@ def predict_cases(
             'timings': {},
         }
         try:
+            if isinstance(image, InputError):
+                raise image
             prediction = policy.predict(image, case.instruction)
         except (OutputError, InputError) as error:  # as the node, which publishes nothing then
             result['refused'] = str(error)
@@ -186,8 +193,10 @@ def _configuration(
     description = policy.description
     return {
         'settings': names,
-        'bag': fingerprint(path),
-        'checkpoint': fingerprint(directory) if directory else description.checkpoint,
+        'bag': fingerprint_of_bag(path),
+        'checkpoint': fingerprint(directory, Path(settings.out).expanduser())
+        if directory
+        else description.checkpoint,
         'engine': [description.engine, description.dtype, description.device],
         'camera': description.camera.to_json(),
         'meaning': asdict(meaning),
@@ -203,18 +212,22 @@ def _write(
     out: Path,
 ) -> None:
     libraries = ('numpy', 'torch')
-    write_json(out / 'report.json', facts, libraries)
+    with replacing(out / 'report.json') as part:
+        write_json(part, facts, libraries)
     lines = [f'# {Path(settings.bag).name}', '', *_sentences(facts), '']
     if 'errors' in facts:
-        plot(results, meaning, out / 'report.png')
+        with replacing(out / 'report.png') as part:
+            plot(results, meaning, part)
         lines += [*table(facts), '', '![recorded and predicted actions](report.png)']
-    (out / 'report.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    with replacing(out / 'report.md') as part:
+        part.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     if settings.video:
         numbers = [result['number'] for result in results]
         path = Path(settings.bag).expanduser()
         images = read_pictures(path, settings.image_topic, numbers, settings.max_pixels)
         bar = tqdm(images, 'drawing', len(numbers), unit='image', leave=False)
-        write_video(results, iter(bar), meaning, view, out / 'video.mp4')
+        with replacing(out / 'video.mp4') as part:
+            write_video(results, iter(bar), meaning, view, part)
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:
