@@ -121,11 +121,12 @@ def main() -> None:
     key = hashlib.sha256(settings).hexdigest()[:12]
     args.lines.parent.mkdir(parents=True, exist_ok=True)
     scenes, lines = tasks(args.scenes), []
+    ways = [way for way in WAYS if way in ('direct', *args.ways)]  # the others are beside it
     if args.lines.exists():
         lines = [json.loads(text) for text in args.lines.read_text().splitlines()]
         lines = [line for line in lines if line['key'] == key or line['way'] == 'direct']
     try:
-        for way in args.ways:
+        for way in ways:
             done = {line['seed'] for line in lines if line['way'] == way}
             rest = [scene for scene in scenes if scene[0] not in done]
             for line in measure(way, rest, args.set) if rest else ():
@@ -134,7 +135,7 @@ def main() -> None:
                     file.write(json.dumps(lines[-1]) + '\n')
     except (PolicyError, RuntimeError, TimeoutError) as error:
         sys.exit(f'{error}; run the command again to go on')
-    details = {way: summarise(lines, way, scenes) for way in args.ways}
+    details = {way: summarise(lines, way, scenes) for way in ways}
     for way, result in details.items():
         print(f'{way:16}{100 * result["success"]:6.1f} %  {json.dumps(result)}')
     if args.json:
