@@ -75,8 +75,8 @@ class SimNode(Node):
         self._listeners = 0  # subscribers that have heard the instruction
         self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
         self._outputs = SimOutputs(self, self._world, self._publish_clock)
+        self._instructions = self._outputs.publisher(ASKED)
         warn_of_unused(self)
-        self._instructions = self.create_publisher(ASKED.type, ASKED.name, ASKED.qos)
         tick, period = self._tick, 1.0 / self._rate if self._rate else _POLL
         if parameters.controller != 'direct':
             self._arm = RunningArm(self, self._world, parameters, self._now)
