@@ -13,6 +13,7 @@ from std_msgs.msg import String
         ('the gripper is 2.0', {'action': (*UP[:6], 2.0)}),
         ("follows 'dance'", {'instruction': 'dance'}),
         ('stamp 12.', {'sec': 12}),
+        ('stamp -1.', {'sec': -1}),
     ],
 )
 def test_action_that_does_not_count_moves_nothing(play, reason, change):

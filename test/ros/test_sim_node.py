@@ -36,7 +36,13 @@ def test_expert_reaches_a_goal_in_lock_step(play, mirror, kind):
 
 def test_images_are_reliable_if_asked_for(play):
     name = 'qos_overrides./camera/image_raw.publisher.'
-    player = play(**{f'{name}reliability': 'reliable', f'{name}durability': 'transient_local'})
+    player = play(
+        **{
+            f'{name}reliability': 'reliable',
+            f'{name}durability': 'transient_local',
+            'qos_overrides./instruction.publisher.depth': 3,
+        }
+    )
     player.next_image()
     (images,) = player.node.get_publishers_info_by_topic('/camera/image_raw')
     assert images.qos_profile.reliability == ReliabilityPolicy.RELIABLE

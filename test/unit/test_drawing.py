@@ -2,6 +2,7 @@
 
 import dataclasses
 from itertools import pairwise
+import time
 
 import numpy as np
 from PIL import Image
@@ -89,6 +90,15 @@ def test_every_size_is_drawn(panel, size):
     assert drawn.dtype == np.uint8
     assert drawn.shape[0] >= size[0]
     assert drawn.shape[1] >= size[1]
+
+
+@pytest.mark.parametrize(
+    ('size', 'largest'), [((1, 100_000), 9e6), ((100_000, 1), 5e5), ((8, 8), 480 * 820)]
+)
+def test_low_and_wide_pictures_and_columns_stay_small(size, largest):
+    drawn = draw(np.zeros((*size, 3), np.uint8), RICH, max_pixels=9_000_000)
+    assert drawn.shape[0] * drawn.shape[1] <= largest
+    assert flat_marks(RICH, *size)
 
 
 @pytest.mark.parametrize('height', [480, 512, 1080])
@@ -218,6 +228,17 @@ def test_words_are_broken_only_where_they_must_be():
     assert all(width_of(line, 13) <= 100 for line in lines)
     assert ''.join(wrap('x' * 200, 100, 13)) == 'x' * 200
     assert wrap('', 100, 13) == ()
+
+
+@pytest.mark.parametrize('letter', ['x', '红'])
+def test_long_text_without_spaces_is_broken_at_once(letter):
+    width_of.cache_clear()
+    begin = time.monotonic()
+    lines = wrap(letter * 100_000, 316, 13)
+    assert time.monotonic() - begin < 2  # minutes, if lines were measured from the end of the text
+    assert set(''.join(lines)) == {letter}
+    assert all(width_of(line, 13) <= 316 for line in lines)
+    assert all(width_of(line + letter, 13) > 316 for line in lines[:-1])
 
 
 def test_control_characters_become_visible():

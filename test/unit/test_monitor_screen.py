@@ -139,6 +139,13 @@ def test_one_line_has_rates_gate_and_what_is_dead():
         assert part in text
 
 
+def test_one_line_says_that_nobody_is_there():
+    silent = [Line('image', 0), Line('pose', 0)]
+    assert one_line(Snapshot('12:00:00', silent)) == '12:00:00 | no node is there yet'
+    for there in (Line('image', 1, waited=0.5), Line('image', 0, 0.0, 3.0)):
+        assert 'no node' not in one_line(Snapshot('12:00:00', [there, *silent]))
+
+
 def test_rate_is_that_of_the_last_while():
     meter = Meter()
     assert meter.age(0.0) is None

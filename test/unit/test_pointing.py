@@ -1,5 +1,7 @@
 """Boxes and points of a reasoning, in the notation of Embodied Chain-of-Thought."""
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -63,6 +65,14 @@ def test_what_is_no_box_is_left_out(text):
 )
 def test_points_end_where_they_cannot_be_read(text, expected):
     assert points(text) == expected
+
+
+def test_long_text_without_brackets_is_read_at_once():
+    fields = dict.fromkeys(('VISIBLE OBJECTS', 'GRIPPER POSITION'), 'a ' * 500_000)
+    begin = time.monotonic()
+    assert boxes_of(fields) == []
+    assert len(points_of(fields)) == 0
+    assert time.monotonic() - begin < 5  # minutes, if each place were looked at from each other
 
 
 def test_boxes_over_the_edge_are_cut():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from trt_openvla_ros.errors import ConfigError
 
 LINE = 1.3  # height of a line of text in its sizes
+MOST = 8000  # characters of a text that are shown; no picture has room for them
 _KEPT = 1024  # lines of text whose pixels are kept: those of a few frames
 
 
@@ -60,10 +62,13 @@ def mask_of(text: str, size: int, path: str = '') -> np.ndarray:
 
 @lru_cache(maxsize=_KEPT)
 def wrap(text: str, width: float, size: int, path: str = '') -> tuple[str, ...]:
-    """Break a text into lines of at most a width [px]; a longer word is broken too."""
+    """Break the first MOST characters of a text into lines of at most a width [px].
+
+    A longer word is broken too.
+    """
     lines: list[str] = []
     line = ''
-    for word in clean(text).split(' '):
+    for word in clean(text[:MOST]).split(' '):
         trial = f'{line} {word}' if line else word
         if width_of(trial, size, path) <= width:
             line = trial
@@ -71,10 +76,20 @@ def wrap(text: str, width: float, size: int, path: str = '') -> tuple[str, ...]:
         if line:
             lines.append(line)
         line = word
-        while width_of(line, size, path) > width and len(line) > 1:
-            count = len(line) - 1
-            while count > 1 and width_of(line[:count], size, path) > width:
-                count -= 1
+        while (count := _fitting(line, width, size, path)) < len(line):
             lines.append(line[:count])
             line = line[count:]
     return (*lines, line) if line else tuple(lines)
+
+
+def _fitting(text: str, width: float, size: int, path: str) -> int:
+    """Count the first characters that fit into a width [px], at least one."""
+
+    def wide(count: int) -> float:
+        return width_of(text[:count], size, path)
+
+    # From the front: a text is many times as long as a line, and measuring takes its length.
+    most = 1
+    while most < len(text) and wide(most) <= width:
+        most = min(2 * most, len(text))
+    return max(1, bisect_right(range(1, most + 1), width, key=wide))

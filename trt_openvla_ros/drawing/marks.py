@@ -18,6 +18,7 @@ DARK: Colour = (16, 18, 24)
 WHITE: Colour = (255, 255, 255)
 
 _REFERENCE = 480  # [px] height of a picture in which a unit is a pixel
+_TALLEST = 4  # widths of a picture that count in its height: text of a column has no room
 _HEAD = (14.0, 8.0)  # length of an arrow's head, and half its width
 _SHORTEST = 8.0  # length of an arrow below which it is a ring: its direction says nothing
 
@@ -61,9 +62,9 @@ class Label:
 Mark = Stroke | Dot | Label
 
 
-def unit_of(height: int) -> float:
-    """Give the unit [px] of a picture of a height [px]."""
-    return height / _REFERENCE
+def unit_of(height: int, width: int) -> float:
+    """Give the unit [px] of a picture of a height and a width [px]."""
+    return min(height, _TALLEST * width) / _REFERENCE
 
 
 def arrow(start: np.ndarray, end: np.ndarray, unit: float, colour: Colour = ACCENT) -> list[Mark]:

@@ -15,6 +15,7 @@ from trt_openvla_ros.drawing.marks import Mark, unit_of
 from trt_openvla_ros.drawing.paint import paint, shade
 from trt_openvla_ros.drawing.panel import GROUND, panel_marks, WIDTH
 from trt_openvla_ros.drawing.picture import picture_marks
+from trt_openvla_ros.pictures import MAX_PIXELS
 
 PANELS = ('beside', 'over', 'none')
 _OPACITY = 0.72  # of the ground of a panel over the picture
@@ -26,6 +27,7 @@ def draw(
     panel: str = 'beside',
     min_height: int = 480,
     font: str = '',
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """Draw everything into a copy of a picture.
 
@@ -36,13 +38,16 @@ def draw(
         min_height: A lower picture is enlarged by a whole number until it is so high [px]; 0
             enlarges none.
         font: Font file; '' takes the built-in one, which has Latin letters only.
+        max_pixels: Most pixels to which a picture is enlarged.
 
     Returns:
         [H', W', 3] uint8 RGB.
     """
-    scale = max(1, math.ceil(min_height / image.shape[0]))
-    height, width = image.shape[0] * scale, image.shape[1] * scale
-    unit = unit_of(height)
+    height, width = image.shape[:2]
+    most = math.isqrt(max_pixels // (height * width))
+    scale = max(1, min(math.ceil(min_height / height), most))
+    height, width = height * scale, width * scale
+    unit = unit_of(height, width)
     wide = round(WIDTH * unit)
     if panel == 'over':
         wide = min(wide, width)
@@ -67,6 +72,6 @@ def draw(
 
 def flat_marks(content: Content, height: int, width: int, font: str = '') -> list[Mark]:
     """Give everything as marks over a picture [H, W], for a program that draws by itself."""
-    unit = unit_of(height)
+    unit = unit_of(height, width)
     area = (0, 0, min(WIDTH * unit, width), height)
     return picture_marks(content, 1, unit) + panel_marks(content, area, unit, font, GROUND)

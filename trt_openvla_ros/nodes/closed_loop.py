@@ -22,12 +22,11 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from trt_openvla_ros.msg import VlaAction
-from trt_openvla_ros.nodes.conversions import to_rgb
+from trt_openvla_ros.nodes.conversions import stamp_of, to_rgb
 from trt_openvla_ros.process import uninterrupted
 from trt_openvla_ros.sim.world import MAX_STEPS
 from trt_openvla_ros.srv import Reset
@@ -104,11 +103,11 @@ class ClosedLoop:
         self._enable = self.node.create_client(SetBool, 'robot/enable') if has_robot else None
 
     def _on_image(self, message: Image) -> None:
-        self._images[_stamp(message)] = message
+        self._images[stamp_of(message)] = message
 
     def _on_pose(self, message: PoseStamped) -> None:
         place = message.pose.position
-        self._hands[_stamp(message)] = np.array([place.x, place.y, place.z])
+        self._hands[stamp_of(message)] = np.array([place.x, place.y, place.z])
 
     def episode(self, seed: int, instruction: str = '') -> Episode:
         """Reset to the scene of a seed, and watch until success or MAX_STEPS actions.
@@ -142,7 +141,7 @@ class ClosedLoop:
                 break
             self._has_acted = True
             for action in self._actions:
-                stamp = _stamp(action)
+                stamp = stamp_of(action)
                 # An action for an earlier image or instruction may still arrive.
                 if stamp > begin and action.instruction == episode.instruction:
                     episode.actions += 1
@@ -251,7 +250,3 @@ def _command(name: str, parameters: Sequence[str], preset: Path | None = None) -
     if preset is not None:
         words += ['--params-file', str(preset)]
     return [*words, *(word for one in parameters for word in ('-p', one))]
-
-
-def _stamp(message: VlaAction | Image | PoseStamped) -> int:
-    return Time.from_msg(message.header.stamp).nanoseconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import cv2  # noqa: F401 - at the start, and not with the first image
 import numpy as np
@@ -67,8 +68,8 @@ def _cv_bridge() -> ModuleType | None:
     return cv_bridge.CvBridge() if hasattr(cv_bridge, 'getCvType') else None
 
 
-def stamp_of(message: Image | CompressedImage) -> int:
-    """Give the stamp of an image [ns]; negative ones, which rclpy's Time refuses, included."""
+def stamp_of(message: Any) -> int:
+    """Give the stamp of a message [ns]; negative ones, which rclpy's Time refuses, included."""
     return 10**9 * message.header.stamp.sec + message.header.stamp.nanosec
 
 

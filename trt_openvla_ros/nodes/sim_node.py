@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 
 from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.msg import VlaAction
+from trt_openvla_ros.nodes.conversions import stamp_of
 from trt_openvla_ros.nodes.parameters import declare, read, SimParameters
 from trt_openvla_ros.nodes.qos import warn_of_unused
 from trt_openvla_ros.nodes.run import run
@@ -74,8 +75,8 @@ class SimNode(Node):
         self._listeners = 0  # subscribers that have heard the instruction
         self._said: deque[str] = deque(maxlen=100)  # our own, which have not come back yet
         self._outputs = SimOutputs(self, self._world, self._publish_clock)
+        self._instructions = self._outputs.publisher(ASKED)
         warn_of_unused(self)
-        self._instructions = self.create_publisher(ASKED.type, ASKED.name, ASKED.qos)
         tick, period = self._tick, 1.0 / self._rate if self._rate else _POLL
         if parameters.controller != 'direct':
             self._arm = RunningArm(self, self._world, parameters, self._now)
@@ -186,7 +187,7 @@ class SimNode(Node):
         return Time(nanoseconds=self._stamp).to_msg()
 
     def _on_action(self, message: VlaAction) -> None:
-        answered = Time.from_msg(message.header.stamp).nanoseconds
+        answered = stamp_of(message)
         if self._was_under_way(message, answered):
             self.get_logger().debug('action ignored: it was under way when the scene changed')
             return
@@ -213,7 +214,7 @@ class SimNode(Node):
 
     def _why_ignored(self, message: VlaAction) -> str:
         stamp = message.header.stamp
-        if Time.from_msg(stamp).nanoseconds not in self._unanswered:
+        if stamp_of(message) not in self._unanswered:
             return (
                 f'no image with its stamp {stamp.sec}.{stamp.nanosec:09d} waits for an action; '
                 'copy the stamp of an image since the reset that is newer than the last answered'

@@ -43,11 +43,11 @@ class SimOutputs:
             ConfigError: A QoS override cannot be used.
         """
         self._node, self._world = node, world
-        self._images = self._publisher(CAMERA_IMAGE)
-        self._camera_infos = self._publisher(CAMERA_INFO)
-        self._poses = self._publisher(HAND_POSE)
-        self._joints = self._publisher(JOINT_STATES)
-        self._clocks = self._publisher(CLOCK) if publish_clock else None
+        self._images = self.publisher(CAMERA_IMAGE)
+        self._camera_infos = self.publisher(CAMERA_INFO)
+        self._poses = self.publisher(HAND_POSE)
+        self._joints = self.publisher(JOINT_STATES)
+        self._clocks = self.publisher(CLOCK) if publish_clock else None
         try:
             self._tf_message = load('tf2_msgs.msg.TFMessage', '/tf')
         except ConfigError:
@@ -57,7 +57,12 @@ class SimOutputs:
             camera = node.create_publisher(self._tf_message, '/tf_static', LATCHED)
             camera.publish(self._tf_message(transforms=[camera_transform(world, Time())]))
 
-    def _publisher(self, topic: Topic) -> Publisher:
+    def publisher(self, topic: Topic) -> Publisher:
+        """Make a publisher with the QoS overrides of its topic.
+
+        Raises:
+            ConfigError: One of them cannot be used.
+        """
         with overridable(self._node, topic.name, topic.qos) as qos:
             return self._node.create_publisher(topic.type, topic.name, **qos)
 

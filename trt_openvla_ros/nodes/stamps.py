@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import deque
 import statistics
 
+NO_CLOCK = (
+    'use_sim_time is true, but no message has come on /clock; play a recording with '
+    '`ros2 bag play --clock`, start the simulation, or set use_sim_time to false'
+)
 _WALL = 10**18  # [ns] stamps of a real clock are later (2001), those of a simulation earlier
 _PAUSE = 10 * 10**9  # [ns] a longer gap is a camera that stopped, or a clock that jumped
 _ENOUGH = 10  # gaps before anything is said about the period
@@ -26,11 +30,7 @@ def why_stale(stamp: int, now: int, limit: float, simulated: bool) -> str:
         return ''
     if simulated and now == 0:
         # The age is the whole time since 1970 here, and would look like a stamp in the future.
-        return (
-            'image dropped: use_sim_time is true, but no message has come on /clock; play a '
-            'recording with `ros2 bag play --clock`, start the simulation, or set use_sim_time '
-            'to false'
-        )
+        return f'image dropped: {NO_CLOCK}'
     return (
         f'image dropped: {age:.3f} s old, limit {limit} s (max_image_age); '
         f'{_cause(stamp, now, simulated)}'

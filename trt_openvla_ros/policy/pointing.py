@@ -15,7 +15,8 @@ import numpy as np
 
 SIDE = 256  # [px] of the image in which the numbers count
 _MOST = 32  # boxes or points; a model that repeats itself writes more
-_BOX = re.compile(r'([^\[\]]*)\[([^\[\]]*)\]')
+_LIST = re.compile(r'\[([^\[\]]*)\]')
+_BREAK = re.compile(r'[,\[\]]')
 _NUMBER = re.compile(r'-?[0-9]+(?:\.[0-9]+)?')
 
 
@@ -30,15 +31,15 @@ def boxes_of(fields: Mapping[str, str]) -> list[tuple[str, np.ndarray]]:
         as a box with an inside is left out.
     """
     found = []
-    for name, numbers in _BOX.findall(fields.get('VISIBLE OBJECTS', ''))[:_MOST]:
+    pieces = _LIST.split(fields.get('VISIBLE OBJECTS', ''))
+    for before, numbers in list(zip(pieces[::2], pieces[1::2], strict=False))[:_MOST]:
         corners = _numbers(numbers)
         if len(corners) != 4:
             continue
         left, top, right, bottom = np.clip(corners, 0, 1)
         if left < right and top < bottom:
-            found.append(
-                (name.rpartition(',')[2].strip(' ;.'), np.array([left, top, right, bottom]))
-            )
+            name = _BREAK.split(before)[-1].strip(' ;.')
+            found.append((name, np.array([left, top, right, bottom])))
     return found
 
 
@@ -47,8 +48,8 @@ def points_of(fields: Mapping[str, str]) -> np.ndarray:
 
     The list ends before the first point outside of the view, and before half a point.
     """
-    lists = _BOX.findall(fields.get('GRIPPER POSITION', ''))
-    numbers = _numbers(lists[-1][1]) if lists else np.empty(0)
+    lists = _LIST.split(fields.get('GRIPPER POSITION', ''))[1::2]
+    numbers = _numbers(lists[-1]) if lists else np.empty(0)
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)[:_MOST]
     outside = ((points < 0) | (points > 1)).any(1)
     return points[: int(outside.argmax())] if outside.any() else points

@@ -164,6 +164,22 @@ def test_in_a_pipe_there_is_a_line_each_period_and_then_an_end(execute, graph):
         process.wait()
 
 
+def test_full_disk_ends_it_with_a_sentence(graph):
+    with Path('/dev/full').open('w') as full:
+        process = subprocess.run(
+            [MONITOR, '--ros-args', '-p', 'line_period:=0.1'],
+            env={**os.environ, 'ROS_DOMAIN_ID': str(graph.context.get_domain_id())},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert process.returncode == 1
+    assert process.stderr == (
+        'the line cannot be written (No space left on device); write to another file\n'
+    )
+
+
 @pytest.mark.parametrize('way', ['q', 'ctrl-c'])
 def test_in_a_terminal_it_shows_a_screen_and_leaves_it_as_it_was(graph, way):
     ours, its = pty.openpty()

@@ -30,6 +30,9 @@ def test_wrong_parameter_ends_the_process_with_a_reason(execute):
         ('font', '/nowhere.ttf', "font '/nowhere.ttf' cannot be read"),
         ('rotation', 45, 'rotation is 45; one of 0, 90, 180, 270 is needed'),
         ('image_transport', 'smoke', "image_transport is 'smoke'"),
+        ('pose_topic', 'bad name', "pose_topic is 'bad name', which names no topic"),
+        ('workspace', [0.2, 0.0, 0.0, 0.1, 1.0, 1.0], r'workspace is \[0.2.*lowest values come'),
+        ('keep_out_3', [0.0, 0.0, 1.0, 1.0, 1.0, 0.0], 'keep_out_3 is'),
     ],
 )
 def test_what_makes_no_sense_is_refused(graph, name, value, words):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image as PilImage
 from player import STILL, UP
 import pytest
+from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CompressedImage, Image
 from viewer import EXACT, HALF, needs_foxglove, REASONING, SIM_TOPICS, texts
 
@@ -24,6 +25,13 @@ def dots(message):
         np.array([(c.position.x, c.position.y) for c in message.circles if c.diameter == large])
         - HALF
     )
+
+
+def logs_of(viewer):
+    """The lines that nodes log from now on, growing."""
+    logs = []
+    viewer.node.create_subscription(Log, '/rosout', lambda m: logs.append(m.msg), 100)
+    return logs
 
 
 def test_nothing_is_done_unless_somebody_looks(watch):
@@ -192,6 +200,37 @@ def test_picture_that_cannot_be_read_is_left_out(watch):
 
     viewer.wait(publish, 'overlay of the good one')
     assert to_rgb(viewer.pictures[0]).shape == (4, 6, 3)
+
+
+@needs_foxglove
+@pytest.mark.parametrize('sides', [(0, 0), (0, 4), (4, 0), (5000, 5000)])
+def test_size_that_is_none_is_left_out_of_annotations_too(watch, sides):
+    viewer = watch(remap={**SIM_TOPICS, 'image': 'broken'})
+    viewer.annotate()
+    images = viewer.node.create_publisher(Image, 'broken', 10)
+    viewer.wait(images.get_subscription_count, 'subscription to images')
+    bad = Image(encoding='mono8', height=sides[0], width=sides[1], step=sides[1])
+    bad.data = bytes(sides[0] * sides[1])
+    good = Image(encoding='mono8', height=4, width=6, step=6, data=bytes(24))
+    logs = logs_of(viewer)
+
+    def publish(image):
+        images.publish(image)
+        return viewer.annotations or any('picture left out: ' in log for log in logs)
+
+    viewer.wait(lambda: publish(bad), 'warning')
+    assert not viewer.annotations
+    logs.clear()
+    viewer.wait(lambda: publish(good), 'annotations of the good one')
+    assert not logs
+
+
+def test_clock_that_never_comes_stops_nothing_and_is_missed(watch):
+    viewer = watch(use_sim_time=True, **PLAIN)
+    logs = logs_of(viewer)
+    viewer.look()
+    viewer.next_of(viewer.pictures)
+    viewer.wait(lambda: any('no message has come on /clock' in log for log in logs), 'warning')
 
 
 def test_compressed_pictures_are_drawn_on(watch):

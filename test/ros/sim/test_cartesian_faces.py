@@ -4,6 +4,9 @@ from commander import Commander, pose
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 import pytest
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 
 MIDDLE = np.array((0.0, 0.0, 0.12))
 FZI = 'cartesian_motion_controller/target_frame'
@@ -63,6 +66,24 @@ def test_crisp_reads_no_frame_and_ignores_everybody_once_there_are_two(arm):
     np.testing.assert_allclose(arm.place(), MIDDLE, atol=2e-3)
     arm.node.destroy_publisher(second)
     arrives(arm, off(0.05, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ('controller', 'name', 'values'),
+    [
+        ('crisp', 'cartesian_controller/filter.target_pose', (1.5, np.nan, -0.1)),
+        ('servo', 'servo_node/moveit_servo.incoming_command_timeout', (np.nan, -1.0, np.inf)),
+    ],
+)
+def test_number_that_is_out_of_range_is_refused(play, controller, name, values):
+    commander = Commander(play(controller=controller, rate=5.0, gripper='none'))
+    node, _, name = name.partition('/')
+    for value in values:
+        number = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+        request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=number)])
+        (answer,) = commander.call(SetParameters, f'{node}/set_parameters', request).results
+        assert not answer.successful
+        assert 'out of range' in answer.reason
 
 
 def test_images_go_on_while_the_arm_is_under_way(arm):

@@ -72,6 +72,14 @@ def test_command_is_stale_after_a_tenth_of_a_second_unless_it_is_from_the_future
     assert stopped[0] - last[0] < 0.1 * 0.2
     servo.run(0.2)
     np.testing.assert_allclose(servo.place(), stopped, atol=1e-3)
+    # So is one from before 1970, by a clock that was never set.
+    oldest = twist((0.1, 0.0, 0.0))
+    oldest.header.stamp.sec = -1
+    publisher = servo.node.create_publisher(type(oldest), TWISTS, 10)
+    servo.player.wait(publisher.get_subscription_count, 'Servo')
+    publisher.publish(oldest)
+    servo.run(0.2)
+    np.testing.assert_allclose(servo.place(), stopped, atol=1e-3)
     # Its status is no evidence that commands arrive.
     assert status(servo) == STATUS.NO_WARNING
     servo.ahead = 0.5

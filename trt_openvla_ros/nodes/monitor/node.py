@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rich.console import Console, Group
 from rich.live import Live
 
+from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.nodes.monitor.screen import one_line, screen
 from trt_openvla_ros.nodes.monitor.watching import MonitorNode
 from trt_openvla_ros.nodes.run import joined
@@ -42,7 +43,14 @@ def _print(node: MonitorNode, executor: SingleThreadedExecutor) -> None:
         executor.spin_once(timeout_sec=min(_LISTEN, max(due - time.monotonic(), 0)))
         if time.monotonic() >= due:
             due += period
-            print(one_line(node.snapshot()), flush=True)
+            try:
+                print(one_line(node.snapshot()), flush=True)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise InputError(
+                    f'the line cannot be written ({error.strerror}); write to another file'
+                ) from error
 
 
 def _show(node: MonitorNode, executor: SingleThreadedExecutor) -> None:

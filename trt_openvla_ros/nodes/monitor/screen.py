@@ -53,6 +53,8 @@ def one_line(snapshot: Snapshot) -> str:
     """Say the most important in one line."""
     parts = [snapshot.title]
     dead = []
+    if not any(topic.publishers or topic.age is not None for topic in snapshot.topics):
+        parts.append('no node is there yet')
     for topic in snapshot.topics:
         if topic.is_dead:
             dead.append(f'{topic.name} ({topic.state})')

@@ -12,6 +12,7 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
 
+from trt_openvla_ros.drawing.lettering import MOST
 from trt_openvla_ros.msg import GateReport, VlaAction
 from trt_openvla_ros.nodes.monitor.parameters import MonitorParameters
 from trt_openvla_ros.nodes.monitor.snapshot import DEAD, Line, Meter, Report, Snapshot
@@ -125,8 +126,8 @@ class MonitorNode(Node):
             self._image_stamp = 10**9 * sec + nanosec
 
     def _on_action(self, message: VlaAction) -> None:
-        self._action, self._reasoning = message, message.reasoning
-        self._instruction = message.instruction or self._instruction
+        self._action, self._reasoning = message, message.reasoning[:MOST]
+        self._instruction = message.instruction[:MOST] or self._instruction
         for part, seconds in timings_of(message).items():
             self._latencies.setdefault(part, deque(maxlen=_STEPS)).append(seconds)
 
@@ -134,10 +135,10 @@ class MonitorNode(Node):
         self._gate = message
 
     def _on_instruction(self, message: Any) -> None:
-        self._instruction = message.data
+        self._instruction = message.data[:MOST]
 
     def _on_reasoning(self, message: Any) -> None:
-        self._reasoning = message.data
+        self._reasoning = message.data[:MOST]
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         now = time.monotonic()

@@ -10,6 +10,7 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 
 from trt_openvla_ros.nodes.overlay.parameters import KEEP_OUT, OverlayParameters
+from trt_openvla_ros.safety.space import Box
 
 _NAMES = ('workspace', *KEEP_OUT)
 _AGAIN = 5.0  # [s] until the robot node is asked again; it may have been started anew
@@ -29,7 +30,13 @@ class Boxes:
     """
 
     def __init__(self, node: Node, parameters: OverlayParameters) -> None:
-        """Take those of the parameters; if there are none, the robot node will be asked."""
+        """Take those of the parameters; if there are none, the robot node will be asked.
+
+        Raises:
+            ConfigError: A lowest value of a box is above the highest.
+        """
+        for name in _NAMES:
+            Box(getattr(parameters, name), name)
         self.frame = parameters.base_frame
         self.found = _of({name: getattr(parameters, name) for name in _NAMES})
         self._client = None

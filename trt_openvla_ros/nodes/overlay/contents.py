@@ -55,6 +55,13 @@ def fields_of(reasoning: str) -> dict[str, str]:
     return parse_fields(reasoning)
 
 
+@lru_cache(maxsize=8)
+def pointed_of(reasoning: str) -> tuple[list[tuple[str, np.ndarray]], np.ndarray]:
+    """Find the boxes and points of a reasoning, as boxes_of and points_of give them."""
+    fields = fields_of(reasoning)
+    return boxes_of(fields), points_of(fields)
+
+
 class Contents:
     """Makes what is shown; it keeps the camera's calibration from picture to picture."""
 
@@ -86,8 +93,7 @@ class Contents:
             camera_frame: Frame in its header.
         """
         heard = self._heard
-        fields = fields_of(heard.reasoning)
-        boxes, points = self._pointed(fields, size)
+        boxes, points = self._pointed(size)
         ages = {'image': age}
         for name in _WATCHED:
             if np.isfinite(heard.age(name)):
@@ -95,7 +101,7 @@ class Contents:
         arrow, note = self._arrow(at, size, camera_frame)
         return Content(
             instruction=heard.instruction,
-            reasoning=fields,
+            reasoning=fields_of(heard.reasoning),
             boxes=boxes,
             points=points,
             arrow=arrow,
@@ -110,11 +116,9 @@ class Contents:
     def _limit(self, name: str) -> float:
         return self._max_age + (REPORTS if name == 'gate' else 0.0)
 
-    def _pointed(
-        self, fields: dict[str, str], size: tuple[int, int]
-    ) -> tuple[list[Box], np.ndarray]:
+    def _pointed(self, size: tuple[int, int]) -> tuple[list[Box], np.ndarray]:
         """Give the boxes, and the points [N, 2], in pixels of the camera's picture."""
-        named, points = boxes_of(fields), points_of(fields)
+        named, points = pointed_of(self._heard.reasoning)
         if not named and not len(points):
             return [], np.empty((0, 2))
         view = self._heard.view

@@ -11,6 +11,7 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo
 
+from trt_openvla_ros.drawing.lettering import MOST
 from trt_openvla_ros.errors import InputError
 from trt_openvla_ros.msg import GateReport, VlaAction
 from trt_openvla_ros.nodes.conversions import stamp_of
@@ -51,7 +52,7 @@ class Heard:
     Attributes:
         clock: Steady clock [s].
         instruction: Instruction; '' for none.
-        reasoning: Text of the newest reasoning.
+        reasoning: Text of the newest reasoning; of both at most MOST characters.
         action, gate, camera: Newest messages.
         target: Newest target of robot_node.
         view: What the model sees of the camera's picture.
@@ -77,10 +78,10 @@ class Heard:
         if name == 'pose':
             self.poses.append(value)
             return
-        setattr(self, name, value)
+        setattr(self, name, value[:MOST] if isinstance(value, str) else value)
         if name == 'action':
-            self.reasoning = value.reasoning
-            self.instruction = value.instruction or self.instruction
+            self.reasoning = value.reasoning[:MOST]
+            self.instruction = value.instruction[:MOST] or self.instruction
 
     def hear_pose(self, name: str, message: PoseStamped) -> None:
         """Take a measured pose ('pose') or a target ('target'); one that is none is refused."""

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -33,13 +34,16 @@ from trt_openvla_ros.nodes.overlay.way import way_of
 from trt_openvla_ros.nodes.parameters import declare, read_checked
 from trt_openvla_ros.nodes.robot.poses import TransformPoses
 from trt_openvla_ros.nodes.run import run
+from trt_openvla_ros.nodes.stamps import NO_CLOCK
 from trt_openvla_ros.nodes.topics import Topic
 from trt_openvla_ros.nodes.transforms import Transforms
+from trt_openvla_ros.pictures import check
 from trt_openvla_ros.policy.seen_view import SeenView
 from trt_openvla_ros.poses import Pose
 
 _LOOK = 0.2  # [s] between two looks at who subscribes
 _MARKERS = 0.1  # [s] between two messages of markers
+_PATIENCE = 5.0  # [s] until a clock that has not come is missed
 _THROTTLE = 5.0  # [s] between two warnings of one kind
 _MOST_PICTURES = 60  # that wait for their action, with `show: answered`
 
@@ -52,12 +56,16 @@ class OverlayNode(Node):
 
         Raises:
             ParameterException: A parameter has an impossible value.
-            ConfigError: A choice is none, camera_pose is no pose, or the font cannot be read.
+            ConfigError: A choice is none, camera_pose is no pose, pose_topic names no topic, a box
+                is upside down, or the font cannot be read.
         """
         super().__init__('overlay', **kwargs)
         declare(self, OverlayParameters)
         self._given = parameters = read_checked(self, OverlayParameters)
-        font_of(12, parameters.font)  # its error belongs to the start
+        # The errors of these belong to the start.
+        font_of(12, parameters.font)
+        if parameters.pose_source == 'topic':
+            self._check_topic(parameters.pose_topic)
         self._heard = Heard()
         self._heard.view = parameters.over(SeenView())  # until the policy node tells
         transforms = self._listen()
@@ -89,8 +97,19 @@ class OverlayNode(Node):
             self._transforms = TransformPoses(self, parameters, self._hear_transform, transforms)
         self._poses: list[Subscription] = []
         self._cameras: list[Subscription] = []
-        self.create_timer(_LOOK, self._look)
-        self.create_timer(_MARKERS, self._mark)
+        self._made_at = time.monotonic()
+        # A steady clock, because /clock may never come.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_LOOK, self._look, clock=steady)
+        self.create_timer(_MARKERS, self._mark, clock=steady)
+
+    def _check_topic(self, name: str) -> None:
+        try:
+            self.resolve_topic_name(name)
+        except RuntimeError as error:
+            raise ConfigError(
+                f'pose_topic is {name!r}, which names no topic; give one such as hand/pose'
+            ) from error
 
     def _listen(self) -> Transforms | None:
         """Listen to TF where a parameter says so, or where it may know the camera's place."""
@@ -115,6 +134,8 @@ class OverlayNode(Node):
     def _look(self) -> None:
         """Subscribe to what is costly while somebody needs it, and no longer."""
         self._answer()  # no target may have come
+        if not self.get_clock().now().nanoseconds and time.monotonic() - self._made_at > _PATIENCE:
+            self.get_logger().warning(f'ages are wrong: {NO_CLOCK}', once=True)
         pictures = self._is_watched(self._overlays, self._annotations)
         if bool(self._poses) != (pictures or self._is_watched(self._marker_arrays)):
             if self._poses:
@@ -218,7 +239,10 @@ class OverlayNode(Node):
         parameters = self._given
         wants_picture = self._is_watched(self._overlays)
         image = None
-        size = (message.height, message.width) if isinstance(message, Image) else self._size
+        size = self._size
+        if isinstance(message, Image):
+            check(message, parameters.max_pixels)  # also where nobody wants its pixels
+            size = message.height, message.width
         if wants_picture or size is None:
             image = to_rgb(message, parameters.max_pixels)
             size = image.shape[:2]
@@ -228,15 +252,14 @@ class OverlayNode(Node):
         age = age_of(message, self.get_clock())
         content = self._contents.make(stamp_of(message), age, size, message.header.frame_id)
         if wants_picture:
-            drawn = draw(image, content, parameters.panel, parameters.min_height, parameters.font)
+            given = parameters.panel, parameters.min_height, parameters.font
+            drawn = draw(image, content, *given, parameters.max_pixels)
             overlay = to_message(drawn)
             overlay.header = Header(stamp=message.header.stamp, frame_id=message.header.frame_id)
             self._overlays.publish(overlay)
         if self._is_watched(self._annotations):
             marks = flat_marks(content, *size, parameters.font)
-            self._annotations.publish(
-                annotations_of(marks, unit_of(size[0]), message.header.stamp)
-            )
+            self._annotations.publish(annotations_of(marks, unit_of(*size), message.header.stamp))
 
     def _mark(self) -> None:
         if not self._is_watched(self._marker_arrays):

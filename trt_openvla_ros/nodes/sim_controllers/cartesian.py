@@ -85,7 +85,7 @@ class Crisp(Controller):
     NAME = 'cartesian_controller'
     OPTIONS = {  # noqa: RUF012 - nobody changes it
         'filter.target_pose': Option(
-            0.1, 'Share of a new target that counts after a millisecond; 1 is all of it.'
+            0.1, 'Share of a new target that counts after a millisecond; 1 is all of it.', high=1.0
         ),
     }
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
@@ -23,10 +23,25 @@ _KIND = 20  # characters that tell the kind of a warning
 
 
 class Option(NamedTuple):
-    """A parameter of a controller: its default, as the real one has it unless it says why."""
+    """A parameter of a controller: its default, as the real one has it unless it says why.
+
+    A number has a range, from low to high.
+    """
 
     default: Any
     meaning: str
+    low: float = 0.0
+    high: float = 100.0
+
+    @property
+    def descriptor(self) -> ParameterDescriptor:
+        """What rclpy checks; nan is in no range."""
+        found = ParameterDescriptor(description=self.meaning)
+        if isinstance(self.default, float):
+            found.floating_point_range = [
+                FloatingPointRange(from_value=self.low, to_value=self.high)
+            ]
+        return found
 
 
 class Controller(Node):
@@ -58,9 +73,7 @@ class Controller(Node):
         self.clock = clock
         self._warned: dict[str, float] = {}
         for name, option in self.OPTIONS.items():
-            self.declare_parameter(
-                name, option.default, ParameterDescriptor(description=option.meaning)
-            )
+            self.declare_parameter(name, option.default, option.descriptor)
 
     def option(self, name: str) -> Any:
         """Give the present value of a parameter."""

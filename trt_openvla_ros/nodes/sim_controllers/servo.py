@@ -13,10 +13,10 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
 from rclpy.node import Node
-from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 from std_srvs.srv import SetBool
 
+from trt_openvla_ros.nodes.conversions import stamp_of
 from trt_openvla_ros.nodes.robot.interfaces import load
 from trt_openvla_ros.nodes.sim_controllers.controller import (
     Controller,
@@ -100,7 +100,7 @@ class Servo(Controller):
         return wanted
 
     def _follow(self, message: Any, arm: Arm, seconds: float) -> Pose | None:
-        age = 1e-9 * (self.clock() - Time.from_msg(message.header.stamp).nanoseconds)
+        age = 1e-9 * (self.clock() - stamp_of(message))
         if age >= self.option('moveit_servo.incoming_command_timeout'):
             del self._newest[self._type]  # the status stays what it was
             return None
