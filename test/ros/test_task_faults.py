@@ -5,10 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from spun import Spun
 from taskmaster import MOVING, Taskmaster
 
 from trt_openvla_ros.action import ExecuteInstruction
 from trt_openvla_ros.msg import GateRule
+from trt_openvla_ros.nodes.task.node import TaskNode
 
 CODES = ExecuteInstruction.Result
 PUT, PUSH = 'put the spoon on the towel', 'push the red block left'
@@ -27,6 +29,44 @@ def start(graph, execute):
     yield make
     for master in masters:
         master.close()
+
+
+@pytest.fixture
+def inside(graph):
+    """A task node in this process, and a client of it."""
+    node = TaskNode(context=graph.context)
+    node.trigger_configure()
+    node.trigger_activate()
+    spun = Spun(node)
+    master = Taskmaster(graph.context)
+    yield node, master
+    master.close()
+    spun.close()
+
+
+@pytest.mark.parametrize('transition', ['active_shutdown', 'deactivate'])
+def test_shutdown_and_failed_transition_tell_the_client(inside, transition):
+    node, master = inside
+    handle = master.follow(PUT)
+    node.broken = 'test'  # so that deactivating fails, and leads to on_error
+
+    master.transit(transition)
+
+    master.assert_aborted(master.result(handle), CODES.DEACTIVATED, 'task node')
+    assert master.instructions[-1] == ''
+    assert not master.send(PUT).accepted
+
+
+def test_node_can_be_configured_again_after_a_failed_transition(inside):
+    node, master = inside
+    node.broken = 'test'
+    master.transit('deactivate')
+    node.broken = ''
+    assert master.transit('configure')
+    assert master.transit('activate')
+    master.wait(master.actions.get_subscription_count, 'task node that counts actions')
+    assert master.client.wait_for_server(timeout_sec=20)
+    assert master.execute(PUSH, max_steps=1)[1].error_code == CODES.NONE
 
 
 def test_silent_policy_fails_the_goal_and_is_asked_why(start):
