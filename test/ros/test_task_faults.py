@@ -96,6 +96,16 @@ def test_no_policy_at_all_is_told(start):
     master.assert_aborted(master.execute(PUT), CODES.POLICY_FAILED, reason)
 
 
+def test_success_that_nobody_can_tell_is_told_at_the_end(start):
+    _, master = start()
+    answer = master.execute(PUT, success_topic='nowhere', time_allowance=0.3)
+    master.assert_aborted(answer, CODES.TIMEOUT, '; nobody publishes /nowhere')
+    _, result = master.execute(PUT, success_topic='nowhere', max_steps=2)
+    assert result.error_msg == 'not done after 2 steps (max_steps); nobody publishes /nowhere'
+    _, result = master.execute(PUT, success_topic='success', time_allowance=0.3)
+    assert 'publishes' not in result.error_msg
+
+
 def test_policy_that_comes_later_hears_the_instruction(start, graph):
     _, master = start(acts=False, policy_timeout=20.0)
     handle = master.send(PUT, max_steps=2)

@@ -9,6 +9,7 @@ from action_msgs.srv import CancelGoal
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
+from rclpy.qos import qos_profile_sensor_data
 from std_msgs.msg import Bool, String
 from taskmaster import MOVING, STATUS, STILL, Taskmaster
 
@@ -100,11 +101,14 @@ def test_what_cannot_be_done_is_rejected_with_the_reason(master):
         ({'time_allowance': 31.0}, 'time_allowance is 31 s; from 0 to 30 s are allowed'),
         ({'time_allowance': -1.0}, 'time_allowance is -1 s'),
         ({'success_topic': 'no topic'}, "success_topic 'no topic' cannot be listened to"),
-        ({'success_topic': 'instruction'}, "success_topic 'instruction' cannot be listened to"),
+        ({'success_topic': '{foo}'}, 'unknown substitution: {foo}'),
+        ({'success_topic': 'robot/gate'}, "'robot/gate' carries trt_openvla_ros/msg/GateReport"),
+        ({'success_topic': 'instruction'}, 'carries std_msgs/msg/String, not std_msgs/msg/Bool'),
     ):
         status, result = master.execute(PUT, **asked)
         assert (status, result.error_code) == (STATUS.STATUS_ABORTED, CODES.REJECTED)
         assert reason in result.error_msg
+        assert '/src/' not in result.error_msg
     assert master.instructions == []
 
     master.meaning = ActionMeaning()
@@ -112,6 +116,15 @@ def test_what_cannot_be_done_is_rejected_with_the_reason(master):
     assert (status, result.error_code) == (STATUS.STATUS_ABORTED, CODES.REJECTED)
     assert 'still_steps needs to know how far a step goes' in result.error_msg
     assert master.instructions == [PUT, '']
+
+
+def test_success_of_a_publisher_of_any_reliability_counts(master):
+    handle = master.follow(PUT, success_topic='unreliable')
+    successes = master.node.create_publisher(Bool, 'unreliable', qos_profile_sensor_data)
+    master.wait(lambda: successes.publish(Bool(data=True)) or handle.ending.done(), 'success')
+    status, result = master.result(handle)
+    assert (status, result.error_code) == (STATUS.STATUS_SUCCEEDED, CODES.NONE)
+    master.node.destroy_publisher(successes)
 
 
 def test_cancel_stops_first_and_is_told_then(master):

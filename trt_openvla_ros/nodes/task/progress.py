@@ -35,6 +35,7 @@ class Progress:
         steps: Actions that counted.
         action: The last of them; None before the first.
         report: The newest report of the motion gate; None if there is no robot_node.
+        why_not_done: Function that explains why success is not told, or gives ''.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Progress:
         self.goal, self.began, self.steps = goal, now, 0
         self.action: VlaAction | None = None
         self.report: GateReport | None = None
+        self.why_not_done: Callable[[], str] = str
         self._parameters, self._why_silent = parameters, why_silent
         self._acted = self._reported = now
         self._stillness = Stillness(parameters)
@@ -152,17 +154,21 @@ class Progress:
                 f'robot_node has been silent for {now - self._reported:.1f} s',
             )
         elif self._is_over_steps(now) and goal.asks_for_success:
-            self.end(Result.TIMEOUT, f'not done after {self.steps} steps (max_steps)')
+            self._give_up(f'not done after {self.steps} steps (max_steps)')
         elif self._is_over_steps(now):
             self.end(Result.NONE, f'done: {self.steps} steps (max_steps)')
         elif now - self.began >= goal.time:
-            self.end(Result.TIMEOUT, f'not done after {goal.time:g} s; {self.steps} steps')
+            self._give_up(f'not done after {goal.time:g} s; {self.steps} steps')
         elif not self._has_its_steps and silent > parameters.policy_timeout:
             why = self._why_silent()
             self.end(
                 Result.POLICY_FAILED,
                 f'no action of this instruction for {silent:.1f} s' + (f': {why}' if why else ''),
             )
+
+    def _give_up(self, sentence: str) -> None:
+        why = self.why_not_done()
+        self.end(Result.TIMEOUT, sentence + (f'; {why}' if why else ''))
 
     @property
     def _has_its_steps(self) -> bool:

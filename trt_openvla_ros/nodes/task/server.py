@@ -9,10 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
-from rclpy.subscription import Subscription
 from std_msgs.msg import Bool, String
 
 from trt_openvla_ros.action import ExecuteInstruction
@@ -23,6 +20,7 @@ from trt_openvla_ros.nodes.task.execution import Execution
 from trt_openvla_ros.nodes.task.goals import Goal, read_goal
 from trt_openvla_ros.nodes.task.parameters import TaskParameters
 from trt_openvla_ros.nodes.task.progress import Ending, Progress
+from trt_openvla_ros.nodes.task.success import SuccessTopic
 from trt_openvla_ros.nodes.task.topics import ACTION, EXECUTE, GATE, HEALTH, INSTRUCTION
 
 Result = ExecuteInstruction.Result
@@ -56,7 +54,7 @@ class TaskServer:
         self.outcomes = Counter(dict.fromkeys(_OUTCOMES.values(), 0))
         self._execution: Execution | None = None
         self._progress: Progress | None = None
-        self._success: Subscription | None = None
+        self._success: SuccessTopic | None = None
         self._report: tuple[float, GateReport] | None = None  # [s] when it came
         self._status: tuple[float, DiagnosticStatus] | None = None  # the policy node's
         self._said: deque[tuple[float, str]] = deque(maxlen=100)
@@ -110,7 +108,7 @@ class TaskServer:
         self._execution = self._progress = None
         self._timer.cancel()
         if self._success is not None:
-            self._node.destroy_subscription(self._success)
+            self._success.destroy()
         self._count(ending, progress.goal.instruction)
 
     def flush(self, patience: float) -> None:
@@ -141,7 +139,8 @@ class TaskServer:
         execution, parameters = Execution(handle), read(self._node, TaskParameters)
         try:
             goal = read_goal(handle.request, parameters)
-            success = self._listen(goal.success_topic)
+            topic = goal.success_topic
+            success = SuccessTopic(self._node, topic, self._on_success) if topic else None
         except InputError as error:
             # A goal that cannot be followed does not stop another.
             ending = Ending(Result.REJECTED, str(error))
@@ -156,11 +155,13 @@ class TaskServer:
         goal: Goal,
         parameters: TaskParameters,
         execution: Execution,
-        success: Subscription | None,
+        success: SuccessTopic | None,
     ) -> None:
         now = time.monotonic()
         self._execution, self._success = execution, success
         self._progress = Progress(goal, parameters, now, self._why_silent)
+        if success is not None:
+            self._progress.why_not_done = success.why_silent
         if self._report is not None and now - self._report[0] <= parameters.gate_timeout:
             self._progress.know_gate(self._report[1], self._report[0])
         if self._status is not None:
@@ -248,16 +249,6 @@ class TaskServer:
         self._said.append((time.monotonic(), text))
         self._due.append(text)
         self._words.publish(String(data=text))
-
-    def _listen(self, topic: str) -> Subscription | None:
-        if not topic:
-            return None
-        try:
-            return self._node.create_subscription(Bool, topic, self._on_success, 10)
-        except (InvalidTopicNameException, rclpy_implementation.RCLError, ValueError) as error:
-            raise InputError(
-                f'success_topic {topic!r} cannot be listened to: {" ".join(str(error).split())}'
-            ) from error
 
     def _why_silent(self) -> str:
         if self._status is not None and time.monotonic() - self._status[0] <= _FRESH:
