@@ -2,6 +2,7 @@
 
 import signal
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -67,6 +68,25 @@ def test_node_can_be_configured_again_after_a_failed_transition(inside):
     master.wait(master.actions.get_subscription_count, 'task node that counts actions')
     assert master.client.wait_for_server(timeout_sec=20)
     assert master.execute(PUSH, max_steps=1)[1].error_code == CODES.NONE
+
+
+def test_nothing_is_said_after_the_blank_instruction_of_a_cancel(inside, monkeypatch):
+    node, master = inside
+    server = node._server
+    master.report('disabled')
+    master.wait(lambda: server._report is not None, 'report')
+    handle = master.send(PUT)
+    # The report is handled before rclpy tells of the cancel.
+    server._timer.cancel()
+    monkeypatch.setattr(server, '_cancelled', Mock())
+    assert master.cancel(handle).goals_canceling
+    master.report('holding')
+
+    _, result = master.result(handle)
+
+    assert result.error_code == CODES.CANCELLED
+    master.told(lambda status: 'waiting' in status.message)
+    assert set(master.instructions) == {''}
 
 
 def test_silent_policy_fails_the_goal_and_is_asked_why(start):

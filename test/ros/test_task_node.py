@@ -226,21 +226,43 @@ def goals_so_far(master):
     return int(values['done']) + int(values['preempted'])
 
 
-def test_instruction_of_another_node_ends_the_goal(master):
-    for said, reason in (
-        (PUSH, f'another node said the instruction {PUSH!r}'),
-        (' ', 'another node said a blank instruction'),
-    ):
-        handle = master.follow(PUT)
-        master.words.publish(String(data=said))
-        master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
-        assert master.instructions[-1] == ''
+def test_instruction_of_another_node_ends_the_goal_and_is_followed(master):
+    handle = master.follow(PUT)
+    master.words.publish(String(data=PUSH))
+    answer = master.ending(handle)
+    master.assert_aborted(answer, CODES.PREEMPTED, f'another node said the instruction {PUSH!r}')
+    # What the node says of its state comes after all that it said before.
+    master.told(lambda status: 'waiting' in status.message)
+    assert master.instructions == [PUT, PUSH]
     # And so does a policy that follows another, whoever told it.
     handle = master.follow(PUT)
     master.act(PUSH)
-    master.assert_aborted(
-        master.result(handle), CODES.PREEMPTED, f'the policy now follows {PUSH!r}'
-    )
+    answer = master.ending(handle)
+    master.assert_aborted(answer, CODES.PREEMPTED, f'the policy now follows {PUSH!r}')
+    master.told(lambda status: 'waiting' in status.message)
+    assert master.instructions == [PUT, PUSH, PUT]
+
+
+def test_blank_instruction_of_another_node_ends_the_goal(master):
+    reason = 'another node said a blank instruction'
+    handle = master.follow(PUT)
+    master.words.publish(String(data=' '))
+    master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
+    # Also soon after the end of another goal, when a simulation may pass on the blank one of that.
+    handle = master.follow(PUT)
+    master.words.publish(String(data=''))
+    master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
+    # Then it passes on this goal's instruction, too.
+    handle = master.follow(PUT)
+    master.words.publish(String(data=''))
+    master.words.publish(String(data=PUT))
+    steps = master.feedbacks[-1].steps
+    begun = time.monotonic()
+    master.wait(lambda: time.monotonic() - begun > 1.5, 'time')
+    assert not handle.ending.done()
+    assert master.feedbacks[-1].steps > steps
+    master.cancel(handle)
+    master.result(handle)
 
 
 def test_deactivation_ends_the_goal_and_refuses_others(master):

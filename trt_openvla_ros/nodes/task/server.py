@@ -95,14 +95,18 @@ class TaskServer:
         return self._progress
 
     def end(self, code: int, sentence: str) -> None:
-        """End the goal, if there is one: a blank instruction first, then the result."""
+        """End the goal, if there is one: a blank instruction first, then the result.
+
+        It is not said where the policy follows another node by now, which it would stop.
+        """
         if self._execution is None:
             return
         execution, progress = self._execution, self._progress
-        ending = Ending(code, sentence)
-        if execution.is_cancelled:  # the blank instruction was said when that was asked
+        ending, is_said = Ending(code, sentence), progress.is_taken_over
+        if execution.is_cancelled:
             ending = Ending(Result.CANCELLED, 'cancelled by the client')
-        else:
+            is_said = self._said[-1][1] == ''  # when the client asked
+        if not is_said:
             self._say('')
         execution.end(ending, progress, time.monotonic())
         self._execution = self._progress = None
@@ -173,7 +177,8 @@ class TaskServer:
         self._look()
 
     def _tell_policy(self) -> None:
-        if not self._progress.waits:
+        # The client may have cancelled in this moment; nothing may be said after that.
+        if not self._progress.waits and not self._execution.is_cancelled:
             self._progress.say(time.monotonic())
             self._listeners = self._words.get_subscription_count()
             self._say(self._progress.goal.instruction)
@@ -240,9 +245,10 @@ class TaskServer:
         # Somebody else speaks, perhaps to stop the robot: nothing is said again.
         self._repeats = False
         # A simulation passes on what this node said before.
-        passed_on = {text for when, text in self._said if time.monotonic() - when < _ECHO}
-        if self._progress is not None and message.data not in passed_on:
-            self._progress.hear_instruction(message.data)
+        now = time.monotonic()
+        passed_on = {text for when, text in self._said if now - when < _ECHO}
+        if self._progress is not None:
+            self._progress.hear_instruction(message.data, now, message.data in passed_on)
             self._look()
 
     def _say(self, text: str) -> None:
