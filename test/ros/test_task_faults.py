@@ -2,13 +2,16 @@
 
 import signal
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from spun import Spun
 from taskmaster import MOVING, Taskmaster
 
 from trt_openvla_ros.action import ExecuteInstruction
 from trt_openvla_ros.msg import GateRule
+from trt_openvla_ros.nodes.task.node import TaskNode
 
 CODES = ExecuteInstruction.Result
 PUT, PUSH = 'put the spoon on the towel', 'push the red block left'
@@ -27,6 +30,63 @@ def start(graph, execute):
     yield make
     for master in masters:
         master.close()
+
+
+@pytest.fixture
+def inside(graph):
+    """A task node in this process, and a client of it."""
+    node = TaskNode(context=graph.context)
+    node.trigger_configure()
+    node.trigger_activate()
+    spun = Spun(node)
+    master = Taskmaster(graph.context)
+    yield node, master
+    master.close()
+    spun.close()
+
+
+@pytest.mark.parametrize('transition', ['active_shutdown', 'deactivate'])
+def test_shutdown_and_failed_transition_tell_the_client(inside, transition):
+    node, master = inside
+    handle = master.follow(PUT)
+    node.broken = 'test'  # so that deactivating fails, and leads to on_error
+
+    master.transit(transition)
+
+    master.assert_aborted(master.result(handle), CODES.DEACTIVATED, 'task node')
+    assert master.instructions[-1] == ''
+    assert not master.send(PUT).accepted
+
+
+def test_node_can_be_configured_again_after_a_failed_transition(inside):
+    node, master = inside
+    node.broken = 'test'
+    master.transit('deactivate')
+    node.broken = ''
+    assert master.transit('configure')
+    assert master.transit('activate')
+    master.wait(master.actions.get_subscription_count, 'task node that counts actions')
+    assert master.client.wait_for_server(timeout_sec=20)
+    assert master.execute(PUSH, max_steps=1)[1].error_code == CODES.NONE
+
+
+def test_nothing_is_said_after_the_blank_instruction_of_a_cancel(inside, monkeypatch):
+    node, master = inside
+    server = node._server
+    master.report('disabled')
+    master.wait(lambda: server._report is not None, 'report')
+    handle = master.send(PUT)
+    # The report is handled before rclpy tells of the cancel.
+    server._timer.cancel()
+    monkeypatch.setattr(server, '_cancelled', Mock())
+    assert master.cancel(handle).goals_canceling
+    master.report('holding')
+
+    _, result = master.result(handle)
+
+    assert result.error_code == CODES.CANCELLED
+    master.told(lambda status: 'waiting' in status.message)
+    assert set(master.instructions) == {''}
 
 
 def test_silent_policy_fails_the_goal_and_is_asked_why(start):
@@ -54,6 +114,16 @@ def test_no_policy_at_all_is_told(start):
     _, master = start(acts=False, policy_timeout=0.5)
     reason = 'nobody publishes /policy/action; is the policy node active?'
     master.assert_aborted(master.execute(PUT), CODES.POLICY_FAILED, reason)
+
+
+def test_success_that_nobody_can_tell_is_told_at_the_end(start):
+    _, master = start()
+    answer = master.execute(PUT, success_topic='nowhere', time_allowance=0.3)
+    master.assert_aborted(answer, CODES.TIMEOUT, '; nobody publishes /nowhere')
+    _, result = master.execute(PUT, success_topic='nowhere', max_steps=2)
+    assert result.error_msg == 'not done after 2 steps (max_steps); nobody publishes /nowhere'
+    _, result = master.execute(PUT, success_topic='success', time_allowance=0.3)
+    assert 'publishes' not in result.error_msg
 
 
 def test_policy_that_comes_later_hears_the_instruction(start, graph):

@@ -9,6 +9,7 @@ from action_msgs.srv import CancelGoal
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
+from rclpy.qos import qos_profile_sensor_data
 from std_msgs.msg import Bool, String
 from taskmaster import MOVING, STATUS, STILL, Taskmaster
 
@@ -100,11 +101,14 @@ def test_what_cannot_be_done_is_rejected_with_the_reason(master):
         ({'time_allowance': 31.0}, 'time_allowance is 31 s; from 0 to 30 s are allowed'),
         ({'time_allowance': -1.0}, 'time_allowance is -1 s'),
         ({'success_topic': 'no topic'}, "success_topic 'no topic' cannot be listened to"),
-        ({'success_topic': 'instruction'}, "success_topic 'instruction' cannot be listened to"),
+        ({'success_topic': '{foo}'}, 'unknown substitution: {foo}'),
+        ({'success_topic': 'robot/gate'}, "'robot/gate' carries trt_openvla_ros/msg/GateReport"),
+        ({'success_topic': 'instruction'}, 'carries std_msgs/msg/String, not std_msgs/msg/Bool'),
     ):
         status, result = master.execute(PUT, **asked)
         assert (status, result.error_code) == (STATUS.STATUS_ABORTED, CODES.REJECTED)
         assert reason in result.error_msg
+        assert '/src/' not in result.error_msg
     assert master.instructions == []
 
     master.meaning = ActionMeaning()
@@ -112,6 +116,15 @@ def test_what_cannot_be_done_is_rejected_with_the_reason(master):
     assert (status, result.error_code) == (STATUS.STATUS_ABORTED, CODES.REJECTED)
     assert 'still_steps needs to know how far a step goes' in result.error_msg
     assert master.instructions == [PUT, '']
+
+
+def test_success_of_a_publisher_of_any_reliability_counts(master):
+    handle = master.follow(PUT, success_topic='unreliable')
+    successes = master.node.create_publisher(Bool, 'unreliable', qos_profile_sensor_data)
+    master.wait(lambda: successes.publish(Bool(data=True)) or handle.ending.done(), 'success')
+    status, result = master.result(handle)
+    assert (status, result.error_code) == (STATUS.STATUS_SUCCEEDED, CODES.NONE)
+    master.node.destroy_publisher(successes)
 
 
 def test_cancel_stops_first_and_is_told_then(master):
@@ -213,21 +226,43 @@ def goals_so_far(master):
     return int(values['done']) + int(values['preempted'])
 
 
-def test_instruction_of_another_node_ends_the_goal(master):
-    for said, reason in (
-        (PUSH, f'another node said the instruction {PUSH!r}'),
-        (' ', 'another node said a blank instruction'),
-    ):
-        handle = master.follow(PUT)
-        master.words.publish(String(data=said))
-        master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
-        assert master.instructions[-1] == ''
+def test_instruction_of_another_node_ends_the_goal_and_is_followed(master):
+    handle = master.follow(PUT)
+    master.words.publish(String(data=PUSH))
+    answer = master.ending(handle)
+    master.assert_aborted(answer, CODES.PREEMPTED, f'another node said the instruction {PUSH!r}')
+    # What the node says of its state comes after all that it said before.
+    master.told(lambda status: 'waiting' in status.message)
+    assert master.instructions == [PUT, PUSH]
     # And so does a policy that follows another, whoever told it.
     handle = master.follow(PUT)
     master.act(PUSH)
-    master.assert_aborted(
-        master.result(handle), CODES.PREEMPTED, f'the policy now follows {PUSH!r}'
-    )
+    answer = master.ending(handle)
+    master.assert_aborted(answer, CODES.PREEMPTED, f'the policy now follows {PUSH!r}')
+    master.told(lambda status: 'waiting' in status.message)
+    assert master.instructions == [PUT, PUSH, PUT]
+
+
+def test_blank_instruction_of_another_node_ends_the_goal(master):
+    reason = 'another node said a blank instruction'
+    handle = master.follow(PUT)
+    master.words.publish(String(data=' '))
+    master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
+    # Also soon after the end of another goal, when a simulation may pass on the blank one of that.
+    handle = master.follow(PUT)
+    master.words.publish(String(data=''))
+    master.assert_aborted(master.result(handle), CODES.PREEMPTED, reason)
+    # Then it passes on this goal's instruction, too.
+    handle = master.follow(PUT)
+    master.words.publish(String(data=''))
+    master.words.publish(String(data=PUT))
+    steps = master.feedbacks[-1].steps
+    begun = time.monotonic()
+    master.wait(lambda: time.monotonic() - begun > 1.5, 'time')
+    assert not handle.ending.done()
+    assert master.feedbacks[-1].steps > steps
+    master.cancel(handle)
+    master.result(handle)
 
 
 def test_deactivation_ends_the_goal_and_refuses_others(master):

@@ -87,15 +87,31 @@ def test_first_ending_counts():
     assert followed.look(1.0) is None
     followed.hear_success(True)
     followed.hear_gate(GateReport(state='stopped'), 1.0)
-    followed.hear_instruction('stay')
+    followed.hear_instruction('stay', 1.0)
     assert followed.look(100.0).code == CODES.NONE
+
+
+def test_text_that_may_be_passed_on_is_another_nodes_if_no_instruction_follows():
+    followed = progress()
+    followed.hear_instruction('', 1.0, is_known=True)
+    assert followed.look(1.9) is None
+    followed.hear_instruction('go', 1.9)
+    assert followed.look(3.0) is None
+    followed.hear_instruction('stay', 3.0, is_known=True)
+    assert followed.look(4.1).code == CODES.PREEMPTED
+    assert followed.is_taken_over
+    # Nothing can be passed on before the instruction was said.
+    waiting = Progress(Goal('go', 60.0, 0, 0, ''), LIMITS, 0.0)
+    waiting.hear_instruction('', 1.0, is_known=True)
+    assert waiting.look(1.0).code == CODES.PREEMPTED
+    assert not waiting.is_taken_over
 
 
 EVENTS = st.one_of(
     st.tuples(st.just('act'), st.sampled_from(['go', 'stay']), st.integers(0, 5)),
     st.tuples(st.just('gate'), st.sampled_from(['holding', 'moving', 'stopped', 'disabled'])),
     st.tuples(st.just('success'), st.booleans()),
-    st.tuples(st.just('say'), st.sampled_from(['go', 'stay', ' '])),
+    st.tuples(st.just('say'), st.sampled_from(['go', 'stay', ' ']), st.booleans()),
     st.tuples(st.just('wait')),
 )
 
@@ -125,7 +141,7 @@ def test_every_goal_ends_in_its_time_and_is_done_only_for_a_reason(events, most,
             told |= what[0]
             followed.hear_success(what[0])
         elif kind == 'say':
-            followed.hear_instruction(what[0])
+            followed.hear_instruction(what[0], now, what[1])
     ending = followed.look(max(now, 10.0))
     assert ending is not None
     assert ending.sentence

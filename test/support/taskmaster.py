@@ -103,9 +103,19 @@ class Taskmaster:
 
     def result(self, handle):
         """Wait for the result; give the status and it. It comes with a blank instruction."""
-        self.wait(handle.ending.done, 'result')
+        self.ending(handle)
         self.wait(lambda: self.instructions[-1:] in ([], ['']), 'blank instruction')
+        return self.ending(handle)
+
+    def ending(self, handle):
+        """Wait for the result alone; give the status and it."""
+        self.wait(handle.ending.done, 'result')
         return handle.ending.result().status, handle.ending.result().result
+
+    def told(self, condition):
+        """Wait for a new status of the task node that meets a condition."""
+        self.statuses.clear()
+        self.wait(lambda: any(map(condition, self.statuses)), 'status of the task node')
 
     def execute(self, instruction, **asked):
         """Send a goal; give the status and the result."""

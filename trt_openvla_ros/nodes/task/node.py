@@ -46,6 +46,7 @@ class TaskNode(PatientLifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Make the server, which accepts no goal yet."""
+        self._release()  # on_error left it
         self._server = TaskServer(self)
         self._state = 'inactive'
         return super().on_configure(state)
@@ -58,8 +59,7 @@ class TaskNode(PatientLifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End the goal, and accept none."""
-        self._server.accepts = False
-        self._server.end(_DEACTIVATED, 'the task node was deactivated')
+        self._close('the task node was deactivated')
         self._state = 'inactive'
         return super().on_deactivate(state)
 
@@ -70,32 +70,39 @@ class TaskNode(PatientLifecycleNode):
         return super().on_cleanup(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Remove the server; the node can be configured again."""
+        """End the goal; the node can be configured again."""
         self.get_logger().error('unconfigured: a transition failed')
-        self._release()
+        self._close('a transition of the task node failed')
         self._state = 'unconfigured'
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End the goal and remove the server, in any state."""
-        self._release()
+        """End the goal, in any state."""
+        self._close('the task node was shut down')
         self._state = 'finalized'
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
         """End the goal, and let its result leave, before the node is destroyed."""
         if self._server is not None and self._server.progress is not None:
-            self._server.accepts = False
-            self._server.end(_DEACTIVATED, 'the task node was shut down')
+            self._close('the task node was shut down')
             with suppress(ExternalShutdownException, ShutdownException):
                 self._server.flush(_FAREWELL)
         self._release()
         super().destroy_node()
 
-    def _release(self) -> None:
+    def _close(self, sentence: str) -> None:
+        """End the goal, and accept none.
+
+        The server stays: rclpy sends a result in a later turn of the executor.
+        """
         if self._server is not None:
             self._server.accepts = False
-            self._server.end(_DEACTIVATED, 'the task node was shut down')
+            self._server.end(_DEACTIVATED, sentence)
+
+    def _release(self) -> None:
+        self._close('the task node was shut down')
+        if self._server is not None:
             self._server.destroy()
         self._server = None
 

@@ -16,6 +16,7 @@ from trt_openvla_ros.nodes.task.stillness import Stillness
 Result = ExecuteInstruction.Result
 _UNMOVED = ('disabled', 'stopped')  # states of the gate in which nothing moves until ~/enable
 _PERIOD = 0.2  # [s] of a step if the action does not tell; BridgeData's
+_DOUBT = 1.0  # [s] for a simulation to pass on the instruction after an older text
 _REJECTED = 'instructions_rejected'  # the policy node's counter
 
 
@@ -35,6 +36,8 @@ class Progress:
         steps: Actions that counted.
         action: The last of them; None before the first.
         report: The newest report of the motion gate; None if there is no robot_node.
+        is_taken_over: Whether the goal ended because the policy follows another instruction.
+        why_not_done: Function that explains why success is not told, or gives ''.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Progress:
         self.goal, self.began, self.steps = goal, now, 0
         self.action: VlaAction | None = None
         self.report: GateReport | None = None
+        self.is_taken_over = False
+        self.why_not_done: Callable[[], str] = str
         self._parameters, self._why_silent = parameters, why_silent
         self._acted = self._reported = now
         self._stillness = Stillness(parameters)
@@ -62,6 +67,7 @@ class Progress:
         self._rejected: int | None = None
         self._was_followed = False  # the last step, by one too many
         self._said: float | None = None  # [s] when the instruction was
+        self._doubt: tuple[float, str] | None = None  # a text that may be passed on, and when
 
     @property
     def waits(self) -> bool:
@@ -80,7 +86,7 @@ class Progress:
         if message.instruction != self.goal.instruction:
             # Before the first step of this goal, actions for an older one may still arrive.
             if self.steps:
-                self.end(Result.PREEMPTED, f'the policy now follows {message.instruction!r:.300}')
+                self._hand_over(f'the policy now follows {message.instruction!r:.300}')
             return False
         # One that the policy began before it could hear of this goal: for an older goal of the
         # same words. Durations are compared, because clocks of two machines may differ.
@@ -102,12 +108,24 @@ class Progress:
         if value:
             self.end(Result.NONE, f'done, as {self.goal.success_topic} said')
 
-    def hear_instruction(self, text: str) -> None:
-        """Take an instruction that another node has said."""
-        if not text.strip():
+    def hear_instruction(self, text: str, now: float, is_known: bool = False) -> None:
+        """Take an instruction that another node has said.
+
+        Args:
+            text: The instruction.
+            now: Time [s].
+            is_known: Whether the task node said it shortly before. Then a simulation may have
+                passed it on, and passes on this goal's instruction next; nobody else does.
+        """
+        self._doubt = None
+        if text == self.goal.instruction:
+            return
+        if is_known and self._said is not None:
+            self._doubt = now, text
+        elif text.strip():
+            self._hand_over(f'another node said the instruction {text!r:.300}')
+        else:
             self.end(Result.PREEMPTED, 'another node said a blank instruction, which stops')
-        elif text != self.goal.instruction:
-            self.end(Result.PREEMPTED, f'another node said the instruction {text!r:.300}')
 
     def know_gate(self, report: GateReport, came: float) -> None:
         """Take a report that came before the goal, and when that was [s]."""
@@ -144,7 +162,13 @@ class Progress:
             self._judge(now)
         return self._ending
 
+    def _hand_over(self, sentence: str) -> None:
+        self.is_taken_over = self._ending is None
+        self.end(Result.PREEMPTED, sentence)
+
     def _judge(self, now: float) -> None:
+        if self._doubt is not None and now - self._doubt[0] > _DOUBT:
+            self.hear_instruction(self._doubt[1], now)
         goal, parameters, silent = self.goal, self._parameters, now - self._acted
         if self.report is not None and now - self._reported > parameters.gate_timeout:
             self.end(
@@ -152,17 +176,21 @@ class Progress:
                 f'robot_node has been silent for {now - self._reported:.1f} s',
             )
         elif self._is_over_steps(now) and goal.asks_for_success:
-            self.end(Result.TIMEOUT, f'not done after {self.steps} steps (max_steps)')
+            self._give_up(f'not done after {self.steps} steps (max_steps)')
         elif self._is_over_steps(now):
             self.end(Result.NONE, f'done: {self.steps} steps (max_steps)')
         elif now - self.began >= goal.time:
-            self.end(Result.TIMEOUT, f'not done after {goal.time:g} s; {self.steps} steps')
+            self._give_up(f'not done after {goal.time:g} s; {self.steps} steps')
         elif not self._has_its_steps and silent > parameters.policy_timeout:
             why = self._why_silent()
             self.end(
                 Result.POLICY_FAILED,
                 f'no action of this instruction for {silent:.1f} s' + (f': {why}' if why else ''),
             )
+
+    def _give_up(self, sentence: str) -> None:
+        why = self.why_not_done()
+        self.end(Result.TIMEOUT, sentence + (f'; {why}' if why else ''))
 
     @property
     def _has_its_steps(self) -> bool:

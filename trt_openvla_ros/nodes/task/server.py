@@ -9,10 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidTopicNameException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
-from rclpy.subscription import Subscription
 from std_msgs.msg import Bool, String
 
 from trt_openvla_ros.action import ExecuteInstruction
@@ -23,6 +20,7 @@ from trt_openvla_ros.nodes.task.execution import Execution
 from trt_openvla_ros.nodes.task.goals import Goal, read_goal
 from trt_openvla_ros.nodes.task.parameters import TaskParameters
 from trt_openvla_ros.nodes.task.progress import Ending, Progress
+from trt_openvla_ros.nodes.task.success import SuccessTopic
 from trt_openvla_ros.nodes.task.topics import ACTION, EXECUTE, GATE, HEALTH, INSTRUCTION
 
 Result = ExecuteInstruction.Result
@@ -56,7 +54,7 @@ class TaskServer:
         self.outcomes = Counter(dict.fromkeys(_OUTCOMES.values(), 0))
         self._execution: Execution | None = None
         self._progress: Progress | None = None
-        self._success: Subscription | None = None
+        self._success: SuccessTopic | None = None
         self._report: tuple[float, GateReport] | None = None  # [s] when it came
         self._status: tuple[float, DiagnosticStatus] | None = None  # the policy node's
         self._said: deque[tuple[float, str]] = deque(maxlen=100)
@@ -97,20 +95,24 @@ class TaskServer:
         return self._progress
 
     def end(self, code: int, sentence: str) -> None:
-        """End the goal, if there is one: a blank instruction first, then the result."""
+        """End the goal, if there is one: a blank instruction first, then the result.
+
+        It is not said where the policy follows another node by now, which it would stop.
+        """
         if self._execution is None:
             return
         execution, progress = self._execution, self._progress
-        ending = Ending(code, sentence)
-        if execution.is_cancelled:  # the blank instruction was said when that was asked
+        ending, is_said = Ending(code, sentence), progress.is_taken_over
+        if execution.is_cancelled:
             ending = Ending(Result.CANCELLED, 'cancelled by the client')
-        else:
+            is_said = self._said[-1][1] == ''  # when the client asked
+        if not is_said:
             self._say('')
         execution.end(ending, progress, time.monotonic())
         self._execution = self._progress = None
         self._timer.cancel()
         if self._success is not None:
-            self._node.destroy_subscription(self._success)
+            self._success.destroy()
         self._count(ending, progress.goal.instruction)
 
     def flush(self, patience: float) -> None:
@@ -141,7 +143,8 @@ class TaskServer:
         execution, parameters = Execution(handle), read(self._node, TaskParameters)
         try:
             goal = read_goal(handle.request, parameters)
-            success = self._listen(goal.success_topic)
+            topic = goal.success_topic
+            success = SuccessTopic(self._node, topic, self._on_success) if topic else None
         except InputError as error:
             # A goal that cannot be followed does not stop another.
             ending = Ending(Result.REJECTED, str(error))
@@ -156,11 +159,13 @@ class TaskServer:
         goal: Goal,
         parameters: TaskParameters,
         execution: Execution,
-        success: Subscription | None,
+        success: SuccessTopic | None,
     ) -> None:
         now = time.monotonic()
         self._execution, self._success = execution, success
         self._progress = Progress(goal, parameters, now, self._why_silent)
+        if success is not None:
+            self._progress.why_not_done = success.why_silent
         if self._report is not None and now - self._report[0] <= parameters.gate_timeout:
             self._progress.know_gate(self._report[1], self._report[0])
         if self._status is not None:
@@ -172,7 +177,8 @@ class TaskServer:
         self._look()
 
     def _tell_policy(self) -> None:
-        if not self._progress.waits:
+        # The client may have cancelled in this moment; nothing may be said after that.
+        if not self._progress.waits and not self._execution.is_cancelled:
             self._progress.say(time.monotonic())
             self._listeners = self._words.get_subscription_count()
             self._say(self._progress.goal.instruction)
@@ -239,25 +245,16 @@ class TaskServer:
         # Somebody else speaks, perhaps to stop the robot: nothing is said again.
         self._repeats = False
         # A simulation passes on what this node said before.
-        passed_on = {text for when, text in self._said if time.monotonic() - when < _ECHO}
-        if self._progress is not None and message.data not in passed_on:
-            self._progress.hear_instruction(message.data)
+        now = time.monotonic()
+        passed_on = {text for when, text in self._said if now - when < _ECHO}
+        if self._progress is not None:
+            self._progress.hear_instruction(message.data, now, message.data in passed_on)
             self._look()
 
     def _say(self, text: str) -> None:
         self._said.append((time.monotonic(), text))
         self._due.append(text)
         self._words.publish(String(data=text))
-
-    def _listen(self, topic: str) -> Subscription | None:
-        if not topic:
-            return None
-        try:
-            return self._node.create_subscription(Bool, topic, self._on_success, 10)
-        except (InvalidTopicNameException, rclpy_implementation.RCLError, ValueError) as error:
-            raise InputError(
-                f'success_topic {topic!r} cannot be listened to: {" ".join(str(error).split())}'
-            ) from error
 
     def _why_silent(self) -> str:
         if self._status is not None and time.monotonic() - self._status[0] <= _FRESH:

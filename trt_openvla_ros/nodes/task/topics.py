@@ -14,7 +14,8 @@ INSTRUCTION = Topic(
     'instruction',
     String,
     'out and in, reliable',
-    'The instruction of the goal; a blank one at every end. What others say here ends the goal.',
+    'The instruction of the goal, and a blank one at its end unless another node said a new one. '
+    'What others say here ends the goal.',
 )
 ACTION = Topic('policy/action', VlaAction, 'in, reliable', 'Steps of the policy, to be counted.')
 GATE = Topic(
