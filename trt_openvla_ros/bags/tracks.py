@@ -16,8 +16,6 @@ from trt_openvla_ros.poses import Pose
 
 POSES = ('geometry_msgs/msg/PoseStamped',)
 GRIPPERS = ('sensor_msgs/msg/JointState', 'std_msgs/msg/Float64', 'std_msgs/msg/Float32')
-
-
 _GAP = 500_000_000  # [ns] between two samples that come faster than that
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from trt_openvla_ros.poses import Pose
 from trt_openvla_ros.safety.limits import GateSettings
-from trt_openvla_ros.safety.space import Space
+from trt_openvla_ros.safety.space import shorten, Space
 
 _ZERO = np.zeros(3)
 _THERE = 1e-9  # [m] and [rad]
@@ -114,12 +114,12 @@ class Governor:
         limits = self._settings
         wanted = np.zeros(6)
         if correction is not None:
-            linear = _shorten(self.velocity + correction[0], limits.max_speed)
+            linear = shorten(self.velocity + correction[0], limits.max_speed)
             wanted[:3] = linear if measured is None else self._inside(linear, measured, age)
-            wanted[3:] = _shorten(self.turning + correction[1], limits.max_angular_speed)
+            wanted[3:] = shorten(self.turning + correction[1], limits.max_angular_speed)
         change = wanted - self.twist
-        change[:3] = _shorten(change[:3], limits.max_acceleration * self.seconds)
-        change[3:] = _shorten(change[3:], limits.max_angular_acceleration * self.seconds)
+        change[:3] = shorten(change[:3], limits.max_acceleration * self.seconds)
+        change[3:] = shorten(change[3:], limits.max_angular_acceleration * self.seconds)
         self.twist = self.twist + change
         self._driven.append((self._time, self._driven[-1][1] + self.twist[:3] * self.seconds))
         return self.twist
@@ -183,7 +183,7 @@ def _next_velocity(
         speed = distance / seconds
     speed = min(speed, top, distance / seconds)
     wanted = way * (speed / distance) if distance > _THERE else _ZERO
-    chosen = velocity + _shorten(wanted - velocity, change)
+    chosen = velocity + shorten(wanted - velocity, change)
     if may_go(_until_rest(chosen, acceleration, seconds)):
         return chosen, False
     old = float(np.linalg.norm(velocity))
@@ -193,8 +193,3 @@ def _next_velocity(
 def _until_rest(velocity: np.ndarray, acceleration: float, seconds: float) -> np.ndarray:
     """Longest way [3] of one tick at a velocity and of braking after it."""
     return velocity * (seconds + float(np.linalg.norm(velocity)) / (2 * acceleration))
-
-
-def _shorten(vector: np.ndarray, limit: float) -> np.ndarray:
-    length = float(np.linalg.norm(vector))
-    return vector * (limit / length) if length > limit else vector

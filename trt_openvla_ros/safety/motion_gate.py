@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from trt_openvla_ros.poses import Pose
 from trt_openvla_ros.safety.limits import GateSettings
 from trt_openvla_ros.safety.rules import RULES
-from trt_openvla_ros.safety.space import Space
+from trt_openvla_ros.safety.space import shorten, Space
 from trt_openvla_ros.safety.verdicts import Docket, Verdict
 
 _CLIP, _HOLD, _STOP, _PASS = Verdict.CLIP, Verdict.HOLD, Verdict.STOP, Verdict.PASS
@@ -232,7 +232,7 @@ class MotionGate:
         translation, turn = measured.step_to(wanted)
         limits = self._limits
         return measured.moved(
-            _shorten(translation, limits.leash), _shorten(turn, limits.leash_angle)
+            shorten(translation, limits.leash), shorten(turn, limits.leash_angle)
         )
 
     def refuse(self) -> bool:
@@ -245,8 +245,3 @@ class MotionGate:
     def accept(self) -> None:
         """Count no errors any more."""
         self._errors = 0
-
-
-def _shorten(vector: np.ndarray, limit: float) -> np.ndarray:
-    length = float(np.linalg.norm(vector))
-    return vector * (limit / length) if length > limit else vector

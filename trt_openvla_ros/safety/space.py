@@ -144,6 +144,12 @@ class Space:
         return ''
 
 
+def shorten(vector: np.ndarray, limit: float) -> np.ndarray:
+    """Give a vector [3] of at most a length, in its direction."""
+    length = float(np.linalg.norm(vector))
+    return vector * (limit / length) if length > limit else vector
+
+
 def _unit(axis: Sequence[float], name: str) -> np.ndarray:
     length = float(np.linalg.norm(axis))
     if length < 1e-3:
